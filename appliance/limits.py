@@ -1,0 +1,35 @@
+"""Every bound on untrusted input, in one place, so that a reviewer reads them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Byte, pixel and count limits. Inputs beyond one are refused before they are parsed."""
+
+    frame_side: int = 8192  # pixels; a 100 megapixel frame is an attack or a fault, not a camera
+    frame_least: int = 16  # pixels a side; nothing smaller can hold a face
+    frame_pixels: int = 34_000_000  # 8K video and no more
+    faces_per_frame: int = 200
+    tracks: int = 400
+    chip_side: int = 200  # pixels; the design's bound on what an alert may show
+    chip_bytes: int = 20_000
+    header_bytes: int = 16_384
+    signatures_bytes: int = 16_384
+    envelope_bytes: int = 65_536  # one sealed alert, receipt or health message
+    watchlist_bytes: int = 256_000_000  # 100,000 entries of 512 numbers in half precision
+    watchlist_entries: int = 100_000  # ceiling of the format; policy lowers it to 10,000
+    reference_identifier: int = 64  # characters
+    category: int = 64  # characters
+    template_length: int = 2048
+    manifest_bytes: int = 65_536
+    model_bytes: int = 512_000_000
+    outbox_rows: int = 100_000
+    config_bytes: int = 1_000_000
+    image_bytes: int = 50_000_000
+    image_pixels: int = 50_000_000
+
+
+LIMITS = Limits()

@@ -1,0 +1,1 @@
+"""The control room: subscribes, verifies, opens, and lets people decide."""

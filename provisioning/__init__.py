@@ -1,0 +1,1 @@
+"""The technician's workbench at base: keys, enrolment, sealed watchlists, evaluation."""
