@@ -1,0 +1,111 @@
+"""dlib's face recognition ResNet in PyTorch, with the affine layers folded into the convolutions.
+
+Its habits, kept so that the public-domain weights mean the same: convolutions of stride 2 and pools have no padding,
+a residual sum pads the smaller side with zeros (right, below, and in channels), the mean over what is left of the
+picture feeds one matrix. Input: RGB, (pixel - (122.782, 117.001, 104.298)) / 256.
+
+Between layers a tensor stands as (N, H, W, C), channels last: with weights and input in that memory format the views
+cost nothing, and the exported graph needs no transpositions around the residual sums.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from models.training.dlib_weights import DlibWeights, FloatArray, WeightsError
+
+MEAN = (122.782, 117.001, 104.298)
+SCALE = 256.0
+LENGTH = 128
+_STAGES = ((3, 32, False), (4, 64, True), (3, 128, True), (3, 256, True), (1, 256, True))
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut; ``halve`` takes every second pixel. (N, H, W, C) -> (N, H', W', outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, 2 if halve else 1, 0 if halve else 1)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.halve = halve
+        self.grow = outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _last(self.second(functional.relu(self.first(_first(x)))))
+        shortcut = _last(functional.avg_pool2d(_first(x), 2, 2)) if self.halve else x
+        down, right = shortcut.shape[1] - y.shape[1], shortcut.shape[2] - y.shape[2]
+        shortcut = _pad(shortcut, self.grow, max(-down, 0), max(-right, 0))
+        y = _pad(y, 0, max(down, 0), max(right, 0))
+        return functional.relu(shortcut + y)
+
+
+class FaceNet(nn.Module):
+    """(N, 3, H, W) normalised RGB -> (N, 128), not scaled to length one. Made for 150 x 150 or 112 x 112."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 7, 2, 0)
+        blocks, inputs = [], 32
+        for count, outputs, halve in _STAGES:
+            for index in range(count):
+                blocks.append(Block(inputs, outputs, halve and index == 0))
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(inputs, LENGTH)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 256): what the head reads."""
+        x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2)
+        features: Tensor = self.blocks(_last(x))
+        return features.mean((1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        template: Tensor = self.head(self.features(x))
+        return template
+
+    def convolutions(self) -> list[nn.Conv2d]:
+        """Every convolution from input to output, the order of dlib's file."""
+        return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+
+
+def from_dlib(weights: DlibWeights) -> FaceNet:
+    """The network with the public-domain weights."""
+    net = FaceNet()
+    layers = net.convolutions()
+    if len(layers) != len(weights.convolutions):
+        raise WeightsError(f"{len(weights.convolutions)} convolutions in the file, {len(layers)} in the network")
+    with torch.no_grad():
+        for layer, (filters, scale, offset) in zip(layers, weights.convolutions, strict=True):
+            _fold(layer, filters, scale, offset)
+        net.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.head.T)))
+        net.head.bias.zero_()
+    return net.eval()
+
+
+def _fold(layer: nn.Conv2d, packed: FloatArray, scale: FloatArray, offset: FloatArray) -> None:
+    """Convolution, then affine layer, as one convolution."""
+    filters, biases = packed[: layer.weight.numel()], packed[layer.weight.numel() :]
+    layer.weight.copy_(torch.from_numpy(filters.reshape(layer.weight.shape) * scale[:, None, None, None]))
+    assert layer.bias is not None  # every convolution here is made with one
+    layer.bias.copy_(torch.from_numpy(biases * scale + offset))
+
+
+def normalise(chips: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 BGR, OpenCV's order -> (N, 3, H, W) float RGB as the network reads it."""
+    rgb = chips.flip(-1).permute(0, 3, 1, 2).float()
+    return (rgb - torch.tensor(MEAN, device=chips.device)[:, None, None]) / SCALE
+
+
+def _first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def _pad(x: Tensor, channels: int, down: int, right: int) -> Tensor:
+    return functional.pad(x, (0, channels, 0, right, 0, down)) if channels or down or right else x
