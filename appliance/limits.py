@@ -28,6 +28,7 @@ class Limits:
     model_bytes: int = 512_000_000
     outbox_rows: int = 100_000
     config_bytes: int = 1_000_000
+    calibration_bytes: int = 1_000_000
     image_bytes: int = 50_000_000
     image_pixels: int = 50_000_000
 

@@ -1,0 +1,164 @@
+"""Every still's template, made once for each pair of packs and kept in a cache.
+
+The cache is keyed by what the templates depend on: digests of both packs, of the image files, and the border. It is
+written in blocks, so an interrupted run goes on where it stopped. It holds templates of faces: it belongs under
+`.cache/`, on the machine that holds the photographs, and is deleted with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from appliance import align
+from appliance.detect import Detector
+from appliance.embed import Embedder
+from appliance.packs import Pack
+from appliance.records import Face, Floats, Image
+from provisioning.evaluation.dataset import ROOT, Dataset, Still
+
+BLOCK = 256
+CACHE = ROOT / ".cache" / "evaluation"
+CONDITIONS = ("interocular", "sharpness", "yaw", "brightness", "score")
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Rows in the data set's order; a row where `found` is False (no face, or no image) is all zero.
+
+    `plain` and `mirrored` are (n, length) templates of the chip and of its mirror image, unit length. `conditions` is
+    (n, 5), columns as in CONDITIONS: pixels between the eyes in the still, mean absolute Laplacian of the chip (grey
+    levels), yaw proxy (0 is frontal), mean grey level of the chip (0 to 255), the detector's score.
+    """
+
+    plain: Floats
+    mirrored: Floats
+    found: npt.NDArray[np.bool_]
+    conditions: Floats
+
+    def averaged(self) -> Floats:
+        """Templates of both chips, averaged: (n, length), unit length."""
+        total = self.plain + self.mirrored
+        return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12), np.float32)
+
+    def condition(self, name: str) -> Floats:
+        """(n,) one of CONDITIONS."""
+        return self.conditions[:, CONDITIONS.index(name)]
+
+
+def embed(dataset: Dataset, detector: Pack, embedder: Pack, cache: Path = CACHE, threads: int = 1) -> Templates:
+    """Templates of every still, from the cache where they are there. Raises PackError."""
+    maker = _Maker(detector, embedder, threads)
+    folder = cache / f"{embedder.digest[:16]}-{detector.digest[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _bar() as bar:
+        task = bar.add_task("templates", total=len(dataset.stills))
+        blocks = []
+        for stills, digests in _blocks(dataset):
+            blocks.append(_block(folder / f"{_key(stills, digests)}.npz", stills, maker))
+            bar.advance(task, len(stills))
+    plain, mirrored, found, conditions = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return Templates(plain, mirrored, found, conditions)
+
+
+def locate(image: Image, border: float, detector: Detector) -> tuple[Face | None, Image]:
+    """The still's own face (large and near the middle) and the image with its border, in whose pixels it stands.
+
+    A still in which nothing is found as it is, is searched again with a replicated border of 30 %: a detector does not
+    find a face that fills the picture.
+    """
+    for share in dict.fromkeys((border, border or 0.3)):
+        padded = _bordered(image, share)
+        faces = detector.detect(padded)
+        if faces:
+            middle = np.array(padded.shape[1::-1], np.float32) / 2
+            return max(faces, key=lambda f: f.box[2] - np.hypot(*(f.box[:2] + f.box[2:] / 2 - middle))), padded
+    return None, image
+
+
+Row = tuple[Floats, Floats, bool, Floats]
+
+
+class _Maker:
+    """The two packs, opened when the first still is not in the cache."""
+
+    def __init__(self, detector: Pack, embedder: Pack, threads: int) -> None:
+        self._packs, self._threads = (detector, embedder), threads
+        self._open: tuple[Detector, Embedder] | None = None
+        self.length = embedder.embedder.length
+
+    def row(self, still: Still) -> Row:
+        detector, embedder = self._opened()
+        image = cv2.imread(str(still.image), cv2.IMREAD_COLOR)
+        face, padded = (None, None) if image is None else locate(cast(Image, image), still.border, detector)
+        if face is None or padded is None:
+            return self._nothing()
+        chip = align.chip(padded, face.landmarks, embedder.landmarks, embedder.width, embedder.height)
+        plain, mirrored = embedder.embed(np.stack([chip, chip[:, ::-1]]))
+        return plain, mirrored, True, measure(chip, face)
+
+    def _nothing(self) -> Row:
+        zeros = np.zeros(self.length, np.float32)
+        return zeros, zeros, False, np.zeros(len(CONDITIONS), np.float32)
+
+    def _opened(self) -> tuple[Detector, Embedder]:
+        if self._open is None:
+            detector, embedder = self._packs
+            self._open = Detector(detector, 40.0, 0.5, threads=self._threads), Embedder(embedder, self._threads)
+        return self._open
+
+
+def measure(chip: Image, face: Face) -> Floats:
+    """(5,) conditions of one face; see Templates."""
+    right, left, nose = face.landmarks[0], face.landmarks[1], face.landmarks[2]
+    interocular = float(np.hypot(*(left - right)))
+    middle = (left + right) / 2
+    axis = (left - right) / max(interocular, 1e-6)
+    yaw = 2 * float((nose - middle) @ axis) / max(interocular, 1e-6)
+    grey = cv2.cvtColor(chip, cv2.COLOR_BGR2GRAY)
+    sharpness = float(np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean())
+    return np.array([interocular, sharpness, yaw, float(grey.mean()), face.score], np.float32)
+
+
+def _block(path: Path, stills: tuple[Still, ...], maker: _Maker) -> tuple[npt.NDArray[np.generic], ...]:
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["plain"], arrays["mirrored"], arrays["found"], arrays["conditions"]
+    plain, mirrored, found, conditions = (np.stack(c) for c in zip(*(maker.row(s) for s in stills), strict=True))
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.savez(file, plain=plain, mirrored=mirrored, found=found, conditions=conditions)
+    part.replace(path)
+    return plain, mirrored, found, conditions
+
+
+def _blocks(dataset: Dataset) -> Iterator[tuple[tuple[Still, ...], tuple[str, ...]]]:
+    for start in range(0, len(dataset.stills), BLOCK):
+        yield dataset.stills[start : start + BLOCK], dataset.digests[start : start + BLOCK]
+
+
+def _key(stills: tuple[Still, ...], digests: tuple[str, ...]) -> str:
+    text = "".join(f"{d} {s.border}\n" for s, d in zip(stills, digests, strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _bordered(image: Image, share: float) -> Image:
+    if not share:
+        return image
+    y, x = (round(side * share) for side in image.shape[:2])
+    return np.asarray(cv2.copyMakeBorder(image, y, y, x, x, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+    )
