@@ -126,8 +126,8 @@ def verify(sealed: Sealed, senders: Sequence[Key], threshold: int = 1) -> None:
         envelope.verify(list(senders), threshold)
     except (VerificationError, ValueError) as error:
         raise SealError(
-            f"the signature of {sealed.header.kind} {sealed.header.id} is not by a trusted key: it was altered, or its sender "
-            "is not on this machine's roster"
+            f"the signature of {sealed.header.kind} {sealed.header.id} is not by a trusted key: it was altered, "
+            "or its sender is not on this machine's roster"
         ) from error
 
 

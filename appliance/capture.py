@@ -1,0 +1,123 @@
+"""Cameras: one thread each, one interface for all of them.
+
+Live cameras: the newest frame wins and drops are counted, so a slow unit lags by one frame and never more; a camera
+that goes away is tried again with backoff. Files: every frame, as fast as they are taken; with `pace = "real"` they
+behave like a camera.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from appliance.errors import CaptureError
+from appliance.mailbox import Bell, Mailbox
+from appliance.records import CameraHealth, Frame
+from appliance.sources import Shots, kind_of, open_source
+
+Pace = Literal["fast", "real"]
+State = Literal["starting", "running", "reconnecting", "ended", "failed"]
+_BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between attempts
+
+
+class Camera:
+    """One camera. Raises CaptureError on creation where a file or folder cannot be opened at all."""
+
+    def __init__(
+        self, name: str, source: str, bell: Bell, *, pace: Pace = "fast", fps: float = 10.0,
+        report: Callable[[str], None] = print,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self._source, self._fps, self._report = source, fps, report
+        self.live = kind_of(source) in ("rtsp", "v4l2", "gstreamer")
+        self._paced = pace == "real" and not self.live
+        self._mailbox = Mailbox(bell)
+        self._stop = threading.Event()
+        self._state: State = "starting"
+        self._message = ""
+        self._frames = 0
+        self._started = time.monotonic()
+        # A file that is not there is the operator's mistake and is told at once; a camera may come back.
+        self._first: Shots | None = None if self.live else open_source(source, fps)
+        self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._started = time.monotonic()
+        self._thread.start()
+
+    def take(self) -> Frame | None:
+        """The newest untaken frame, or None. Never waits."""
+        return self._mailbox.take()
+
+    @property
+    def finished(self) -> bool:
+        """True once no frame will come any more."""
+        return self._state in ("ended", "failed") and not self._thread.is_alive()
+
+    @property
+    def failed(self) -> bool:
+        """True where the source broke for good."""
+        return self._state == "failed"
+
+    def stop(self) -> None:
+        """Stop reading; frames not yet taken are dropped."""
+        self._stop.set()
+        self._mailbox.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    def health(self) -> CameraHealth:
+        """Counts since the start."""
+        elapsed = max(time.monotonic() - self._started, 1e-3)
+        return CameraHealth(
+            name=self.name, state=self._state, frames=self._frames, dropped=self._mailbox.dropped,
+            fps=round(self._frames / elapsed, 2), message=self._message[:300],
+        )  # fmt: skip
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stop.is_set():
+            before = self._frames
+            try:
+                shots, self._first = self._first or open_source(self._source, self._fps), None
+                self._read(shots)
+                self._state = "ended"
+                break
+            except CaptureError as error:
+                self._message = str(error)
+                if not self.live:
+                    self._state = "failed"
+                    self._report(f"camera {self.name}: {error}")
+                    break
+                attempt = 0 if self._frames > before else attempt
+                self._wait_to_retry(attempt, error)
+                attempt += 1
+        self._drain()
+
+    def _drain(self) -> None:
+        """Let the last frame of a file be taken before the camera counts as finished."""
+        while not self._stop.is_set() and not self.live and not self._mailbox.empty:
+            time.sleep(0.005)
+        self._mailbox.wake()
+
+    def _wait_to_retry(self, attempt: int, error: CaptureError) -> None:
+        pause = _BACKOFF[min(attempt, len(_BACKOFF) - 1)]
+        self._state = "reconnecting"
+        self._report(f"camera {self.name}: {error}; trying again in {pause:g} s")
+        self._stop.wait(pause)
+
+    def _read(self, shots: Shots) -> None:
+        began = time.monotonic()
+        for image, clock in shots:
+            if self._stop.is_set():
+                return
+            if self._paced:
+                self._stop.wait(max(0.0, began + clock - time.monotonic()))
+            self._state = "running"
+            frame = Frame(self.name, self._frames, time.time(), clock, image)
+            self._frames += 1
+            if not self._mailbox.put(frame, wait=not (self.live or self._paced)):
+                return
