@@ -120,6 +120,8 @@ class Header(Record):
     expires: float  # UTC seconds; after this it is of no use to anyone
     sender: str = Field(max_length=128)  # key id of the signer
     recipient: str = Field(max_length=128)  # key id of the only key that opens it
+    chain: str = Field(default="", max_length=64)  # alerts: as inside, so that the courier can tell the next sealer
+    sequence: int = Field(default=0, ge=0)  # alerts: as inside
 
 
 class Alert(Record):
@@ -188,3 +190,17 @@ class Health(Record):
     temperature: float | None = None
     watchlist_entries: int
     watchlist_recall: float
+
+
+class CourierState(Record):
+    """What a courier leaves on its retained `/state` topic. Not signed: a hint for the eye, never evidence."""
+
+    format: Literal[1] = 1
+    unit: str = Field(max_length=39)
+    state: Literal["online", "offline"]
+    time: float
+    software: str = Field(max_length=40)
+    vision: bool = False  # the vision process is connected to the courier
+    queued: int = 0
+    expired: int = 0  # envelopes that reached their end of use before the broker took them
+    refused: int = 0  # times the broker refused an envelope
