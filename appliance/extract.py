@@ -83,7 +83,7 @@ class Extractor:
         template = self._embedder.embed(sighting.chip[None])[0]
         memory.embedded_at = frame.clock
         self._keep(memory, sighting, template)
-        return self._probe(track, memory, frame.clock)
+        return self._probe(track, memory, frame)
 
     def _is_worth_it(self, memory: _Memory, quality: Quality, clock: float) -> bool:
         rules = self._rules
@@ -110,13 +110,14 @@ class Extractor:
             track.number, frame.number, frame.time, frame.clock, chip, picture_of(frame.image, face), quality
         )
 
-    def _probe(self, track: Track, memory: _Memory, clock: float) -> Probe:
+    def _probe(self, track: Track, memory: _Memory, frame: Frame) -> Probe:
         templates = np.stack(memory.templates)
         best = max(memory.sightings, key=lambda s: s.quality.value)
         weights = np.array([s.quality.value for s in memory.sightings], np.float32)
         return Probe(
-            self._camera, track.number, pooled(templates, weights), templates, best, track.seen, clock - track.started
-        )
+            camera=self._camera, track=track.number, template=pooled(templates, weights), agreeing=templates, best=best,
+            time=frame.time, seen=track.seen, duration=frame.clock - track.started,
+        )  # fmt: skip
 
 
 def pooled(templates: Floats, weights: Floats) -> Floats:

@@ -81,6 +81,7 @@ class Probe:
     template: Floats
     agreeing: Floats
     best: Sighting
+    time: float  # UTC seconds of the frame that made or improved it
     seen: int  # frames the track has lasted
     duration: float  # seconds from its first frame
 
@@ -131,7 +132,8 @@ class Alert(Record):
     unit: str
     deployment: str
     camera: str = Field(max_length=64)
-    captured: float
+    captured: float  # when the chip was taken: the best of the track's faces
+    observed: float  # when the frame was taken that completed the decision
     decided: float
     reference_identifier: str = Field(max_length=LIMITS.reference_identifier)
     category: str = Field(max_length=LIMITS.category)

@@ -1,0 +1,105 @@
+"""From a decision to a sealed container: the alert record, its place in the chain, signature and seal."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from securesystemslib.signer import Signer
+
+from appliance import seal
+from appliance.identifiers import uuid7
+from appliance.limits import LIMITS
+from appliance.records import Alert, Candidate, Header, Health, Image, Models, Probe
+
+ZERO = "0" * 64
+ALERT_SECONDS = 24 * 3600.0  # an alert nobody received in a day is of no use (requirements 15)
+HEALTH_SECONDS = 60.0
+_JPEG_QUALITIES = (90, 80, 70, 55, 40)
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """Where the chain of alerts stands: its identifier, the last sequence number, SHA-256 of the last container."""
+
+    chain: str
+    sequence: int = 0
+    previous: str = ZERO
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who seals, for which deployment, to whom."""
+
+    unit: str
+    deployment: str
+    signer: Signer
+    recipient: X25519PublicKey
+    recipient_id: str
+
+    def seal(self, kind: str, identifier: str, plaintext: bytes, now: float, lifetime: float) -> bytes:
+        """A sealed container of `kind` that expires `lifetime` seconds after `now` (UTC)."""
+        header = Header.model_validate(
+            {
+                "kind": kind, "id": identifier, "unit": self.unit, "deployment": self.deployment, "created": now,
+                "expires": now + lifetime, "sender": self.signer.public_key.keyid, "recipient": self.recipient_id,
+            }
+        )  # fmt: skip
+        return seal.seal(header, plaintext, self.recipient, [self.signer])
+
+
+class Sealer:
+    """Seals alerts, one chain for each run of a deployment. Not thread-safe."""
+
+    def __init__(
+        self, sender: Sender, models: Models, watchlist: str, *, chips: bool = True, chain: ChainState | None = None
+    ) -> None:
+        self._sender, self._models, self._watchlist, self._chips = sender, models, watchlist, chips
+        self._chain = chain or ChainState(uuid7())
+
+    @property
+    def chain(self) -> ChainState:
+        """Where the chain stands after the last alert."""
+        return self._chain
+
+    def use_watchlist(self, digest: str) -> None:
+        """Name another sealed watchlist in the alerts that follow."""
+        self._watchlist = digest
+
+    def alert(self, probe: Probe, candidate: Candidate, now: float) -> bytes:
+        """Seal an alert; `now` is UTC seconds. The chain moves on."""
+        chip = base64.b64encode(jpeg(probe.best.picture)).decode() if self._chips else None
+        alert = Alert(
+            alert_id=uuid7(now), unit=self._sender.unit, deployment=self._sender.deployment, camera=probe.camera,
+            captured=probe.best.time, observed=probe.time, decided=now, reference_identifier=candidate.reference_identifier,
+            category=candidate.category, score=round(candidate.score, 4), threshold=candidate.threshold,
+            quality=round(probe.best.quality.value, 3), interocular=round(probe.best.quality.interocular, 1),
+            frames=probe.seen, track_seconds=round(probe.duration, 2), models=self._models,
+            watchlist=self._watchlist, chain=self._chain.chain, sequence=self._chain.sequence + 1,
+            previous=self._chain.previous, chip=chip,
+        )  # fmt: skip
+        sealed = self._sender.seal("alert", alert.alert_id, alert.model_dump_json().encode(), now, ALERT_SECONDS)
+        self._chain = ChainState(alert.chain, alert.sequence, hashlib.sha256(sealed).hexdigest())
+        return sealed
+
+    def health(self, health: Health) -> bytes:
+        """Seal a health report: counts identify nobody, but are nobody else's business either."""
+        return self._sender.seal(
+            "health", uuid7(health.time), health.model_dump_json().encode(), health.time, HEALTH_SECONDS
+        )
+
+
+def jpeg(picture: Image) -> bytes:
+    """A JPEG of at most LIMITS.chip_bytes: quality first, then size is given up."""
+    while True:
+        for quality in _JPEG_QUALITIES:
+            _, blob = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            if len(blob) <= LIMITS.chip_bytes:
+                return bytes(blob)
+        size = (max(1, picture.shape[1] * 3 // 4), max(1, picture.shape[0] * 3 // 4))
+        picture = cast(Image, np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)))
