@@ -23,12 +23,13 @@ from appliance import align
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.packs import Pack
+from appliance.quality import assess
 from appliance.records import Face, Floats, Image
 from provisioning.evaluation.dataset import ROOT, Dataset, Still
 
 BLOCK = 256
 CACHE = ROOT / ".cache" / "evaluation"
-CONDITIONS = ("interocular", "sharpness", "yaw", "brightness", "score")
+CONDITIONS = ("interocular", "sharpness", "yaw", "exposure", "quality", "brightness", "detection")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Templates:
     """Rows in the data set's order; a row where `found` is False (no face, or no image) is all zero.
 
     `plain` and `mirrored` are (n, length) templates of the chip and of its mirror image, unit length. `conditions` is
-    (n, 5), columns as in CONDITIONS: pixels between the eyes in the still, mean absolute Laplacian of the chip (grey
-    levels), yaw proxy (0 is frontal), mean grey level of the chip (0 to 255), the detector's score.
+    (n, 7), columns as in CONDITIONS: the four of appliance.quality and their joint value, the mean grey level of the
+    chip (0 to 255), the detector's score.
     """
 
     plain: Floats
@@ -104,7 +105,7 @@ class _Maker:
             return self._nothing()
         chip = align.chip(padded, face.landmarks, embedder.landmarks, embedder.width, embedder.height)
         plain, mirrored = embedder.embed(np.stack([chip, chip[:, ::-1]]))
-        return plain, mirrored, True, measure(chip, face)
+        return plain, mirrored, True, measure(padded, face, chip)
 
     def _nothing(self) -> Row:
         zeros = np.zeros(self.length, np.float32)
@@ -117,16 +118,13 @@ class _Maker:
         return self._open
 
 
-def measure(chip: Image, face: Face) -> Floats:
-    """(5,) conditions of one face; see Templates."""
-    right, left, nose = face.landmarks[0], face.landmarks[1], face.landmarks[2]
-    interocular = float(np.hypot(*(left - right)))
-    middle = (left + right) / 2
-    axis = (left - right) / max(interocular, 1e-6)
-    yaw = 2 * float((nose - middle) @ axis) / max(interocular, 1e-6)
-    grey = cv2.cvtColor(chip, cv2.COLOR_BGR2GRAY)
-    sharpness = float(np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean())
-    return np.array([interocular, sharpness, yaw, float(grey.mean()), face.score], np.float32)
+def measure(image: Image, face: Face, chip: Image) -> Floats:
+    """(7,) conditions of one face of an image; see Templates."""
+    found = assess(image, face)
+    return np.array(
+        [found.interocular, found.sharpness, found.yaw, found.exposure, found.value, chip.mean(), face.score],
+        np.float32,
+    )
 
 
 def _block(path: Path, stills: tuple[Still, ...], maker: _Maker) -> tuple[npt.NDArray[np.generic], ...]:
