@@ -40,7 +40,7 @@ class Camera:
         self._frames = 0
         self._started = time.monotonic()
         # A file that is not there is the operator's mistake and is told at once; a camera may come back.
-        self._first: Shots | None = None if self.live else open_source(source, fps)
+        self._first: Shots | None = None if self.live else open_source(source, fps, self._told)
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
 
     def start(self) -> None:
@@ -77,20 +77,23 @@ class Camera:
             fps=round(self._frames / elapsed, 2), message=self._message[:300],
         )  # fmt: skip
 
+    def _told(self, message: str) -> None:
+        self._message = message
+        self._report(f"camera {self.name}: {message}")
+
     def _run(self) -> None:
         attempt = 0
         while not self._stop.is_set():
             before = self._frames
             try:
-                shots, self._first = self._first or open_source(self._source, self._fps), None
+                shots, self._first = self._first or open_source(self._source, self._fps, self._told), None
                 self._read(shots)
                 self._state = "ended"
                 break
             except CaptureError as error:
-                self._message = str(error)
                 if not self.live:
                     self._state = "failed"
-                    self._report(f"camera {self.name}: {error}")
+                    self._told(str(error))
                     break
                 attempt = 0 if self._frames > before else attempt
                 self._wait_to_retry(attempt, error)
@@ -106,7 +109,7 @@ class Camera:
     def _wait_to_retry(self, attempt: int, error: CaptureError) -> None:
         pause = _BACKOFF[min(attempt, len(_BACKOFF) - 1)]
         self._state = "reconnecting"
-        self._report(f"camera {self.name}: {error}; trying again in {pause:g} s")
+        self._told(f"{error}; trying again in {pause:g} s")
         self._stop.wait(pause)
 
     def _read(self, shots: Shots) -> None:

@@ -42,12 +42,22 @@ class Sender:
     recipient: X25519PublicKey
     recipient_id: str
 
-    def seal(self, kind: str, identifier: str, plaintext: bytes, now: float, lifetime: float) -> bytes:
+    def seal(
+        self,
+        kind: str,
+        identifier: str,
+        plaintext: bytes,
+        now: float,
+        lifetime: float,
+        chain: str = "",
+        sequence: int = 0,
+    ) -> bytes:
         """A sealed container of `kind` that expires `lifetime` seconds after `now` (UTC)."""
         header = Header.model_validate(
             {
                 "kind": kind, "id": identifier, "unit": self.unit, "deployment": self.deployment, "created": now,
                 "expires": now + lifetime, "sender": self.signer.public_key.keyid, "recipient": self.recipient_id,
+                "chain": chain, "sequence": sequence,
             }
         )  # fmt: skip
         return seal.seal(header, plaintext, self.recipient, [self.signer])
@@ -83,7 +93,8 @@ class Sealer:
             watchlist=self._watchlist, chain=self._chain.chain, sequence=self._chain.sequence + 1,
             previous=self._chain.previous, chip=chip,
         )  # fmt: skip
-        sealed = self._sender.seal("alert", alert.alert_id, alert.model_dump_json().encode(), now, ALERT_SECONDS)
+        plaintext = alert.model_dump_json().encode()
+        sealed = self._sender.seal("alert", alert.alert_id, plaintext, now, ALERT_SECONDS, alert.chain, alert.sequence)
         self._chain = ChainState(alert.chain, alert.sequence, hashlib.sha256(sealed).hexdigest())
         return sealed
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, cast
 
@@ -23,6 +23,7 @@ Kind = Literal["video", "folder", "rtsp", "v4l2", "gstreamer"]
 Shots = Iterator[tuple[Image, float]]
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _RTSP_TIMEOUT = 5.0  # seconds to connect, and to wait for a packet
+_WHOLE = 0.97  # share of the announced frames at which a file counts as whole: some containers only estimate
 _V4L2_FAILURES = 30  # reads in a row without a picture before the camera counts as gone
 
 
@@ -37,8 +38,11 @@ def kind_of(source: str) -> Kind:
     return "folder" if Path(source).expanduser().is_dir() else "video"
 
 
-def open_source(source: str, fps: float) -> Shots:
-    """Open a source; raises CaptureError at once where it cannot be. `fps` is for folders, which have no clock."""
+def open_source(source: str, fps: float, report: Callable[[str], None] = print) -> Shots:
+    """Open a source; raises CaptureError at once where it cannot be.
+
+    `fps` is for folders, which have no clock; `report` is told of pictures that are left out.
+    """
     kind = kind_of(source)
     if kind == "rtsp":
         return _rtsp(source)
@@ -47,7 +51,7 @@ def open_source(source: str, fps: float) -> Shots:
     if kind == "gstreamer":
         return _opencv_live(source, cv2.CAP_GSTREAMER, "the GStreamer pipeline")
     if kind == "folder":
-        return _folder(Path(source).expanduser(), fps)
+        return _folder(Path(source).expanduser(), fps, report)
     return _video(Path(source).expanduser())
 
 
@@ -84,7 +88,7 @@ def _video(path: Path) -> Shots:
 
 
 def _frames_of(capture: cv2.VideoCapture, path: Path, fps: float) -> Shots:
-    number = 0
+    number, announced = 0, capture.get(cv2.CAP_PROP_FRAME_COUNT)
     try:
         while True:
             good, image = capture.read()
@@ -96,18 +100,27 @@ def _frames_of(capture: cv2.VideoCapture, path: Path, fps: float) -> Shots:
         capture.release()
     if number == 0:
         raise CaptureError(f"{path}: holds no frame that can be decoded; copy it again or convert it")
+    if number < announced * _WHOLE:
+        raise CaptureError(
+            f"{path}: ended after {number} of {announced:.0f} frames: cut short or damaged; copy it again"
+        )
 
 
-def _folder(folder: Path, fps: float) -> Shots:
+def _folder(folder: Path, fps: float, report: Callable[[str], None]) -> Shots:
     names = sorted((p for p in folder.iterdir() if p.suffix.lower() in PICTURES), key=_natural)
     if not names:
         raise CaptureError(f"{folder}: no pictures ({', '.join(PICTURES)}) in this folder")
-    return _pictures(names, fps)
+    return _pictures(names, fps, report)
 
 
-def _pictures(names: list[Path], fps: float) -> Shots:
+def _pictures(names: list[Path], fps: float, report: Callable[[str], None]) -> Shots:
     for number, path in enumerate(names):
-        yield checked(read_picture(path)), number / fps
+        try:
+            image = checked(read_picture(path))
+        except CaptureError as error:
+            report(f"{error}; left out, going on with the next")
+            continue
+        yield image, number / fps
 
 
 def read_picture(path: Path) -> Image:
