@@ -16,6 +16,7 @@ from appliance.decide import Decider
 from appliance.detect import Detector
 from appliance.extract import Extractor
 from appliance.identify import Identifier
+from appliance.link import LinkCounts
 from appliance.mailbox import Bell
 from appliance.meter import Meter, resident_bytes, temperature
 from appliance.records import Candidate, Frame, Health, Probe
@@ -27,15 +28,15 @@ Permit = Callable[[float, float], str | None]
 
 
 class Outlet(Protocol):
-    """Where sealed containers go. `send` never blocks the loop; `pending` counts what is not stored yet."""
+    """Where sealed containers go. `send` never blocks the loop; False means that an alert was lost, and was said."""
 
     @property
     def pending(self) -> int: ...
 
     @property
-    def queued(self) -> int: ...
+    def counts(self) -> LinkCounts: ...
 
-    def send(self, container: bytes, kind: str) -> None: ...
+    def send(self, container: bytes, kind: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class Vision:
             unit=self.unit, deployment=self.deployment, time=time.time(), uptime=round(meter.uptime, 1), state=state,
             cameras=tuple(lane.camera.health() for lane in self.lanes), faces=meter.faces,
             tracks=sum(lane.tracker.count for lane in self.lanes), probes=meter.probes, alerts=meter.alerts,
-            queued=self.outlet.queued + self.outlet.pending, stages=meter.stages(), resident_bytes=resident_bytes(),
+            queued=self.outlet.counts.queued + self.outlet.pending, stages=meter.stages(),
+            resident_bytes=resident_bytes(),
             temperature=temperature(), watchlist_entries=len(self.identifier.watchlist.templates),
             watchlist_recall=self.identifier.recall.share,
         )  # fmt: skip

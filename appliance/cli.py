@@ -1,0 +1,191 @@
+"""`bluelamp-unit`: the commands of the field team's machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from appliance import config as configs
+from appliance import fetch, golden, packs, unit
+from appliance.console import run_app
+from appliance.courier import run_courier, spawn
+from appliance.detect import Detector
+from appliance.embed import Embedder
+from appliance.errors import CaptureError, CourierError
+from appliance.vision import Summary
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="""
+The unit on the van: cameras in, sealed alerts out, nothing else.
+
+First use: `keys` makes this unit's keys and a request; the base answers with an admission, which `admit` installs;
+the base issues a watchlist sealed to this unit; `config` writes a commented configuration; `run` scans.
+
+Exit codes: 0 done, 1 failed, 2 config or usage, 3 camera or clip, 4 model pack, 5 seal, order or watchlist, 6 keys,
+7 courier.
+""",
+)
+models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here, are they whole, get larger ones.")
+app.add_typer(models_app, name="models")
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
+_out, _err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(line: str) -> None:
+    """One line for the operator, on stderr, so that --json stays clean."""
+    _err.print(line, markup=False)
+
+
+@app.command()
+def run(
+    config: ConfigOption = Path("unit.toml"),
+    courier: Annotated[
+        bool, typer.Option(help="Start the courier too; --no-courier where a service already runs it.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Scan until the cameras end, the window ends, or Ctrl-C.
+
+    Prints counts only: frames, faces, tracks, alerts. Alerts themselves go sealed to the control room.
+    """
+    settings = configs.load(config)
+    unit.prepare_state(settings)
+    process = spawn(unit.courier_settings(settings)) if courier else None
+    try:
+        assembled = unit.assemble(settings, say)
+        _stop_on_signals(assembled)
+        summary = assembled.vision.run()
+        left = assembled.close()
+    finally:
+        if process is not None:
+            process.terminate()
+            process.wait(timeout=30)
+    _report(summary, as_json)
+    if left:
+        raise CourierError(f"{left} alert(s) could not be handed to the courier; look at its messages above")
+    if summary.failed_cameras:
+        raise CaptureError(f"camera {', '.join(summary.failed_cameras)} failed; see the message above")
+
+
+@app.command("courier")
+def courier_command(config: ConfigOption = Path("unit.toml")) -> None:
+    """Store and forward sealed alerts (a process of its own: it has the network, but no camera and no key)."""
+    settings = configs.load(config)
+    unit.prepare_state(settings)
+    logging.basicConfig(level=logging.INFO, format="courier: %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    run_courier(unit.courier_settings(settings), stop=stop)
+
+
+@app.command("config")
+def config_command() -> None:
+    """Print a commented configuration to start from."""
+    sys.stdout.write(configs.EXAMPLE)
+
+
+@models_app.command("list")
+def models_list(as_json: JsonOption = False) -> None:
+    """The built-in packs, and those that can be fetched."""
+    rows = [_described(packs.load(p.parent)) for p in sorted(packs.BUILT_IN.glob("*/pack.toml"))]
+    rows += [
+        {"name": p.name, "role": "", "version": "", "runtime": "", "megabytes": round(p.size / 1e6, 2), "here": "fetch"}
+        for p in fetch.pins().values()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("pack", "role", "version", "runtime", "MB", "")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("name", "role", "version", "runtime", "megabytes", "here")))
+    _out.print(table)
+
+
+@models_app.command("verify")
+def models_verify(
+    pack: Annotated[list[str] | None, typer.Argument(help="Names or folders; all built-in packs if none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file's digest, and that this machine computes the golden output."""
+    names = pack or [p.parent.name for p in sorted(packs.BUILT_IN.glob("*/pack.toml"))]
+    results = {name: _verified(packs.load(name)) for name in names}
+    if as_json:
+        print(json.dumps(results))
+        return
+    for name, value in results.items():
+        _out.print(f"{name}: whole; golden check {value:.4f}")
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A pinned pack: yunet or sface.")],
+    into: Annotated[Path, typer.Option(help="Folder for the pack.")] = Path("packs"),
+    url: Annotated[str | None, typer.Option(help="A mirror to use instead; the digest stays the pinned one.")] = None,
+) -> None:
+    """Download a larger pack from its origin. Goes on where it stopped; refuses all but the pinned bytes."""
+    pins = fetch.pins()
+    if name not in pins:
+        raise typer.BadParameter(f"no pinned pack {name!r}; there are: {', '.join(pins)}")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=_err) as progress:
+        task = progress.add_task(name, total=pins[name].size)
+        pack = fetch.fetch(pins[name], into / name, lambda done, size: progress.update(task, completed=done), url)
+    _out.print(f"{pack.folder}: installed; name this folder in the config under [models]", soft_wrap=True)
+
+
+def _described(pack: packs.Pack) -> dict[str, object]:
+    size = sum((pack.folder / f.path).stat().st_size for f in pack.manifest.files)
+    manifest = pack.manifest
+    return {
+        "name": manifest.name, "role": manifest.role, "version": manifest.version, "runtime": manifest.runtime,
+        "megabytes": round(size / 1e6, 2), "here": "built in", "digest": pack.digest, "terms": manifest.terms,
+    }  # fmt: skip
+
+
+def _verified(pack: packs.Pack) -> float:
+    packs.verify(pack)
+    if pack.manifest.role == "embedder":
+        return golden.check_embedder(pack, Embedder(pack))
+    return golden.check_detector(pack, Detector(pack))
+
+
+def _stop_on_signals(assembled: unit.Unit) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: assembled.vision.stop())
+
+
+def _report(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(summary)))
+        return
+    if summary.stopped:
+        say(f"stopped: {summary.stopped}")
+    _out.print(
+        f"{summary.frames} frames ({summary.dropped} dropped), {summary.faces} faces, {summary.tracks} tracks, "
+        f"{summary.alerts} alerts in {summary.seconds:.1f} s"
+    )
+
+
+def main() -> None:
+    """Entry point: an expected failure is one red line and its own exit code."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""A unit, put together from its configuration: one visible list, opened in order and closed in reverse.
+
+Authority first: keys, then models, then the watchlist, then cameras. Nothing is captured before all of it stands.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from appliance import golden, keys, packs, watchlist
+from appliance.capture import Camera
+from appliance.config import UnitConfig
+from appliance.courier import CourierSettings
+from appliance.decide import Decider, DecideRules
+from appliance.detect import Detector
+from appliance.embed import Embedder
+from appliance.errors import ConfigError, WatchlistError
+from appliance.extract import Extractor, ExtractRules
+from appliance.identify import Identifier
+from appliance.limits import LIMITS
+from appliance.link import CourierLink, make_folder
+from appliance.mailbox import Bell
+from appliance.mqtt import BrokerAddress
+from appliance.records import Models
+from appliance.sealer import ChainState, Sealer, Sender
+from appliance.tls import TlsFiles, common_name
+from appliance.track import Tracker, TrackRules
+from appliance.vision import Lane, Permit, Vision
+from appliance.watchlist import Watchlist, utc
+
+GREETING_SECONDS = 5.0  # how long to wait for the courier to say where the chain of alerts stands
+DELIVERY_SECONDS = 15.0  # how long to wait at the end until the courier has stored everything
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recognisers:
+    """The two networks, opened and checked against their golden records."""
+
+    detector: Detector
+    embedder: Embedder
+    models: Models
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An assembled unit, ready to scan. `link` must be closed after the loop, which `Unit.close` does."""
+
+    vision: Vision
+    link: CourierLink
+    watchlist: Watchlist
+    closing: ExitStack
+
+    def close(self) -> int:
+        """Deliver what is left and close in reverse order; returns how many alerts could not be handed over."""
+        left = self.link.close(DELIVERY_SECONDS)
+        self.closing.close()
+        return left
+
+
+def socket_path(config: UnitConfig) -> Path:
+    """Where the courier listens."""
+    return config.unit.state / "run" / "courier.sock"
+
+
+def open_recognisers(config: UnitConfig) -> Recognisers:
+    """Load and check both packs. Raises PackError."""
+    cv2.setNumThreads(config.models.threads)
+    detector_pack, embedder_pack = packs.load(config.models.detector), packs.load(config.models.embedder)
+    detector = Detector(detector_pack, config.detect.smallest_face, config.detect.score, threads=config.models.threads)
+    embedder = Embedder(embedder_pack, threads=config.models.threads)
+    golden.check_detector(detector_pack, Detector(detector_pack, threads=config.models.threads))
+    golden.check_embedder(embedder_pack, embedder)
+    return Recognisers(detector, embedder, Models(detector=detector_pack.digest, embedder=embedder_pack.digest))
+
+
+def open_list(config: UnitConfig, folder: keys.KeyFolder, models: Models, now: float) -> Watchlist:
+    """Read, verify and open the sealed watchlist. Raises WatchlistError."""
+    path = config.unit.watchlist
+    try:
+        if path.stat().st_size > LIMITS.watchlist_bytes:
+            raise WatchlistError(f"{path}: larger than {LIMITS.watchlist_bytes} bytes; this is not a watchlist")
+        blob = path.read_bytes()
+    except OSError as error:
+        raise WatchlistError(f"{path}: {error.strerror}; bring the list that the base issued to this unit") from error
+    try:
+        return watchlist.open_watchlist(
+            blob, unit=folder.identity.name, keys=folder.sealing, authorities=folder.roster.authority_keys(),
+            models=models, now=now,
+        )  # fmt: skip
+    except WatchlistError as error:
+        raise WatchlistError(f"{path}: {error}") from error
+
+
+def window_permit(content: Watchlist) -> Permit:
+    """Scanning is allowed inside the watchlist's window and while the clock runs evenly.
+
+    The wall clock must not leave the steady one by more than the slack: who sets the clock back to stay inside the
+    window stops the unit instead.
+    """
+    manifest = content.manifest
+    offset = time.time() - time.monotonic()
+
+    def permit(now: float, steady: float) -> str | None:
+        if now >= manifest.not_after or steady + offset >= manifest.not_after:
+            return f"the watchlist's window ended at {utc(manifest.not_after)}"
+        if now - (steady + offset) < -watchlist.CLOCK_SLACK:
+            return "the clock was set back while scanning; set it right and start again"
+        if now < manifest.not_before - watchlist.CLOCK_SLACK:
+            return f"the watchlist's window begins at {utc(manifest.not_before)}"
+        return None
+
+    return permit
+
+
+def assemble(config: UnitConfig, say: Say) -> Unit:
+    """Open everything in order: keys, models, watchlist, courier, cameras, loop. Raises BluelampError."""
+    with ExitStack() as stack:
+        folder = keys.load(config.unit.keys)
+        if folder.identity.role != "unit":
+            raise ConfigError(f"{config.unit.keys}: holds the keys of a {folder.identity.role}, not of a unit")
+        recognisers = open_recognisers(config)
+        content = open_list(config, folder, recognisers.models, time.time())
+        stack.callback(content.erase)
+        identifier = Identifier(content)
+        _say_list(content, identifier, say)
+        bell = Bell()
+        lanes = [_lane(config, index, bell, recognisers.embedder, say) for index in range(len(config.camera))]
+        link = CourierLink(socket_path(config), content.manifest.deployment, say=say)
+        vision = Vision(
+            unit=folder.identity.name, deployment=content.manifest.deployment, lanes=lanes, bell=bell,
+            detector=recognisers.detector, identifier=identifier,
+            decider=Decider(_decide_rules(config)),
+            sealer=_sealer(config, folder, content, recognisers.models, link), outlet=link,
+            permit=window_permit(content), health_seconds=config.health.seconds,
+        )  # fmt: skip
+        return Unit(vision, link, content, stack.pop_all())
+
+
+def courier_settings(config: UnitConfig) -> CourierSettings:
+    """What the courier needs: paths and the broker, no key that opens or signs anything but TLS."""
+    files = TlsFiles(
+        ca=config.unit.keys / "ca.crt", certificate=config.unit.keys / "tls.crt", key=config.unit.keys / "tls.key"
+    )
+    return CourierSettings(
+        unit=common_name(files), tls=files, broker=BrokerAddress(host=config.broker.host, port=config.broker.port),
+        socket=socket_path(config), outbox=config.unit.state / "outbox.sqlite",
+    )  # fmt: skip
+
+
+def prepare_state(config: UnitConfig) -> None:
+    """Make the folder the courier and its socket live in, private to this user."""
+    make_folder(config.unit.state)
+    make_folder(socket_path(config).parent)
+
+
+def _say_list(content: Watchlist, identifier: Identifier, say: Say) -> None:
+    manifest, recall = content.manifest, identifier.recall
+    search = "brute force" if recall.exact else "HNSW"
+    say(
+        f"watchlist {manifest.deployment} version {manifest.version}: {len(manifest.entries)} templates, open until "
+        f"{utc(manifest.not_after)}; recall@1 of the graph {recall.share:.4f} over {recall.checked} probes, using {search}"
+    )
+
+
+def _lane(config: UnitConfig, index: int, bell: Bell, embedder: Embedder, say: Say) -> Lane:
+    part = config.camera[index]
+    camera = Camera(part.name, part.source, bell, pace=part.pace, fps=part.fps, report=say)
+    rules = ExtractRules(
+        keep=config.extract.keep, least_interocular=config.extract.least_interocular,
+        least_quality=config.extract.least_quality, greatest_yaw=config.extract.greatest_yaw,
+        spacing=config.extract.spacing,
+    )  # fmt: skip
+    tracker = Tracker(TrackRules(confirm_after=config.track.confirm_after, lost_seconds=config.track.lost_seconds))
+    return Lane(camera, tracker, Extractor(part.name, embedder, rules))
+
+
+def _decide_rules(config: UnitConfig) -> DecideRules:
+    part = config.decide
+    return DecideRules(
+        least_templates=part.least_templates, agreement=part.agreement, repeat_seconds=part.repeat_seconds
+    )
+
+
+def _sealer(
+    config: UnitConfig, folder: keys.KeyFolder, content: Watchlist, models: Models, link: CourierLink
+) -> Sealer:
+    key, _ = folder.control()
+    sender = Sender(folder.identity.name, content.manifest.deployment, folder.signer, key.public(), key.id)
+    greeting = link.wait_greeting(GREETING_SECONDS)
+    chain = ChainState(greeting.chain, greeting.sequence, greeting.previous) if greeting and greeting.chain else None
+    return Sealer(sender, models, content.digest, chips=config.alert.chip, chain=chain)
