@@ -1,0 +1,257 @@
+"""From the outbox to the broker: publish, wait for the acknowledgement, forget.
+
+A row is deleted when the broker has acknowledged it with a reason code below 0x80, and not at once: it stays SETTLE
+seconds longer, and where the connection breaks in that time it is sent again. A broker answers before its own disk has
+the message; this bridges the gap, and control drops the duplicate by its identifier. 0x10 (nobody is subscribed) is an
+acknowledgement too, but the broker has thrown the message away: an alert then stays and is tried again.
+
+All timing is monotonic. The thread that runs `run` owns the connection; others only call `wake`, `health` and `stop`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from appliance import mqtt, tls
+from appliance.errors import BluelampError, CourierError
+from appliance.mqtt import Connection, Handlers, Message, MqttError, Peer
+from appliance.outbox import Outbox, Row
+from appliance.pace import Backoff, Wake
+from appliance.records import CourierState, Header
+from appliance.seal import payload_type
+
+WINDOW = 16  # envelopes on their way at once
+SETTLE = 1.0  # seconds between acknowledgement and deletion
+_STATE_SECONDS = 10.0
+_EXPIRE_SECONDS = 30.0
+_STEP_SECONDS = 0.25
+
+
+def envelope_message(header: Header, container: bytes, remaining: float) -> Message:
+    """The MQTT message of a container: CloudEvents 1.0 in binary content mode.
+
+    Health has QoS 0: nobody wants an old report, and a broker must not queue them for a control room that is away.
+    """
+    attributes = (
+        ("specversion", "1.0"),
+        ("id", header.id),
+        ("source", f"/{mqtt.ROOT}/{header.unit}"),
+        ("type", f"bluelamp.{header.kind}.v1"),
+        ("time", datetime.fromtimestamp(header.created, timezone.utc).isoformat().replace("+00:00", "Z")),
+    )
+    return Message(
+        topic=mqtt.topic(header.unit, header.kind), payload=container, qos=0 if header.kind == "health" else 1,
+        expiry=max(1, int(remaining)), content_type=payload_type(header.kind), attributes=attributes,
+    )  # fmt: skip
+
+
+class Forwarder:
+    """Forwards one outbox to one broker until stopped."""
+
+    def __init__(
+        self, outbox: Outbox, unit: str, broker: mqtt.BrokerAddress, files: tls.TlsFiles, software: str,
+        *, say: Callable[[str], None], wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._outbox, self._unit, self._broker, self._files = outbox, unit, broker, files
+        self._software, self._say, self._wall = software, say, wall
+        self._wake = Wake()
+        self._lock = threading.Lock()
+        self._health: tuple[Header, bytes] | None = None
+        self._stop_at: float | None = None
+        self._said = ""
+        self._refusals = 0
+        self.vision_connected = False
+        self._retry = Backoff(1.0, 30.0)
+        self._begin_anew()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._wake.set()
+
+    def health(self, header: Header, container: bytes) -> None:
+        """The newest health report; one that still waits is replaced."""
+        with self._lock:
+            self._health = (header, container)
+        self._wake.set()
+
+    def stop(self, seconds: float) -> None:
+        """Send what can be sent in `seconds`, say goodbye, and return from `run`."""
+        self._stop_at = time.monotonic() + seconds
+        self._wake.set()
+
+    def run(self) -> None:
+        """Connect, forward, reconnect; until `stop`."""
+        backoff = Backoff(0.2, 30.0)
+        while not self._stop_over():
+            try:
+                self._attempt(backoff)
+            except MqttError as error:
+                self._trouble(str(error))
+                self._pause(30.0 + backoff.next() if error.code == mqtt.TAKEN_OVER else backoff.next())
+            except BluelampError as error:
+                self._trouble(str(error))
+                self._pause(max(5.0, backoff.next()))
+            if self._stop_at is not None and self._outbox.depth() == 0:
+                break
+        left = self._outbox.depth()
+        if left:
+            self._say(f"{left} envelope(s) stay in the outbox for the next start")
+
+    def _attempt(self, backoff: Backoff) -> None:
+        tls.check_validity(self._files, self._wall())
+        peer = Peer(self._broker, self._files, self._unit, will=self._state("offline", 0))
+        connection = Connection(peer, Handlers(acknowledged=self._acknowledged), self._wake)
+        connection.open()
+        self._begin_anew()
+        self._say(f"connected to broker {self._broker}; {self._outbox.depth()} envelope(s) wait")
+        self._said = ""
+        since = time.monotonic()
+        try:
+            self._serve(connection)
+        except BaseException:
+            if time.monotonic() - since > 5.0:
+                backoff.reset()
+            connection.close(with_will=True)
+            raise
+        connection.close()
+
+    def _serve(self, connection: Connection) -> None:
+        connection.publish(self._state("online", self._outbox.depth()))
+        while True:
+            self._expire()
+            self._feed(connection)
+            connection.step(_STEP_SECONDS)
+            self._settle()
+            self._report(connection)
+            if self._stop_at is not None and (self._is_done() or self._stop_over()):
+                self._goodbye(connection)
+                return
+
+    def _begin_anew(self) -> None:
+        """A new connection: whatever was not settled is sent again."""
+        self._cursor = 0
+        self._sent: dict[int, Row] = {}  # by MQTT message number
+        self._settling: deque[tuple[float, int]] = deque()
+        self._kept: set[int] = set()  # rows not to be sent in this pass: on their way, settling or refused
+        self._again_at: float | None = None
+        self._reported: tuple[float, tuple[int, ...]] = (time.monotonic(), ())
+        self._expired_at = float("-inf")
+
+    def _feed(self, connection: Connection) -> None:
+        """Fill the window with the oldest rows that were not yet sent, then the newest health report."""
+        if self._again_at is not None and time.monotonic() >= self._again_at:
+            self._again_at, self._cursor = None, 0
+        while len(self._sent) < WINDOW:
+            rows = self._outbox.rows(self._cursor, WINDOW - len(self._sent))
+            if not rows:
+                break
+            self._cursor = rows[-1].number
+            for row in rows:
+                self._send(connection, row)
+        with self._lock:
+            report, self._health = self._health, None
+        if report is not None and report[0].expires > self._wall():
+            connection.publish(envelope_message(*report, report[0].expires - self._wall()))
+
+    def _send(self, connection: Connection, row: Row) -> None:
+        if row.number not in self._kept and row.remaining > 0:
+            mid = connection.publish(envelope_message(row.header, row.container, row.remaining))
+            self._sent[mid] = row
+            self._kept.add(row.number)
+
+    def _acknowledged(self, mid: int, code: int) -> None:
+        row = self._sent.pop(mid, None)
+        if row is None:
+            return  # our own state message
+        if code < mqtt.REFUSED and not (code == mqtt.NOBODY_LISTENS and row.header.kind == "alert"):
+            self._settling.append((time.monotonic() + SETTLE, row.number))
+            self._retry.reset()
+            return
+        self._kept.discard(row.number)
+        if code >= mqtt.REFUSED:
+            self._refusals += 1
+            self._trouble(f"the broker refuses {row.header.kind} {row.header.id}: {mqtt.reason_text(code)}; it is kept")
+        else:
+            self._trouble("no control room is subscribed: alerts are kept until one is")
+        if self._again_at is None:
+            longest = 60.0 if code >= mqtt.REFUSED else 5.0
+            self._again_at = time.monotonic() + min(self._retry.next(), longest)
+
+    def _settle(self) -> None:
+        """Delete what was acknowledged long enough ago."""
+        if not self._settling or self._settling[0][0] > time.monotonic():
+            return
+        ready = [number for when, number in self._settling if when <= time.monotonic()]
+        try:
+            self._outbox.delete(ready)
+        except CourierError as error:  # still on disk, and after a restart sent twice: better than not at all
+            self._trouble(f"{error} (acknowledged envelopes are kept meanwhile)")
+            self._settling.extendleft((time.monotonic() + 5.0, number) for _, number in self._drop_ready(len(ready)))
+            return
+        self._drop_ready(len(ready))
+        self._kept.difference_update(ready)
+
+    def _drop_ready(self, count: int) -> list[tuple[float, int]]:
+        return [self._settling.popleft() for _ in range(count)]
+
+    def _expire(self) -> None:
+        if time.monotonic() - self._expired_at < _EXPIRE_SECONDS:
+            return
+        self._expired_at = time.monotonic()
+        gone = self._outbox.expire()
+        if gone:
+            total = self._outbox.count("expired")
+            self._say(f"{gone} envelope(s) expired before the broker took them ({total} so far); check the connection")
+
+    def _report(self, connection: Connection) -> None:
+        """Refresh the retained state where its figures changed."""
+        when, before = self._reported
+        if time.monotonic() - when < _STATE_SECONDS:
+            return
+        figures = (self._outbox.depth(), self._outbox.count("expired"), self._refusals, int(self.vision_connected))
+        self._reported = (time.monotonic(), figures)
+        if figures != before:
+            connection.publish(self._state("online", figures[0]))
+
+    def _state(self, state: str, queued: int) -> Message:
+        record = CourierState.model_validate(
+            {
+                "unit": self._unit, "state": state, "time": self._wall(), "software": self._software, "queued": queued,
+                "vision": self.vision_connected, "expired": self._outbox.count("expired"), "refused": self._refusals,
+            }
+        )  # fmt: skip
+        return Message(mqtt.topic(self._unit, "state"), record.model_dump_json().encode(), retain=True)
+
+    def _is_done(self) -> bool:
+        return not self._sent and not self._outbox.rows(self._cursor, 1) and self._health is None
+
+    def _goodbye(self, connection: Connection) -> None:
+        """The retained state says offline; its acknowledgement comes after the broker has saved what went before."""
+        mid = connection.publish(self._state("offline", self._outbox.depth() - len(self._settling)))
+        deadline = time.monotonic() + 2.0
+        while connection.awaits(mid) and time.monotonic() < deadline:
+            connection.step(0.05)
+        self._outbox.delete([number for _, number in self._settling])
+        self._settling.clear()
+
+    def _stop_over(self) -> bool:
+        return self._stop_at is not None and time.monotonic() >= self._stop_at
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but notice a stop: then one more attempt within its time, not a long wait."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self._stop_at is not None:
+                deadline = min(deadline, time.monotonic() + 0.2, self._stop_at)
+                left = deadline - time.monotonic()
+            self._wake.wait(min(left, 1.0))
+
+    def _trouble(self, line: str) -> None:
+        """Say a trouble when it begins or changes, not at each attempt."""
+        if line != self._said:
+            self._said = line
+            self._say(line)

@@ -1,0 +1,308 @@
+"""The durable outbox: sealed containers in SQLite until the broker has acknowledged them.
+
+- WAL with synchronous=FULL: a commit that returned survives a power cut (about 4 ms; NORMAL may lose the last ones).
+- A row and the chain state it implies are one transaction: neither is ever there without the other.
+- The identifier of a container is unique, also after its row is gone, so a resend after a lost reply is stored once.
+- Time: a row's age is measured with the boot-time clock of the boot that stored it. A jump of the wall clock, however
+  far, expires nothing; only across a reboot is the wall clock believed.
+- secure_delete: what was forwarded is overwritten, ciphertext or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance import seal
+from appliance.errors import CourierError, SealError
+from appliance.limits import LIMITS
+from appliance.records import Header
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS envelopes (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, container BLOB NOT NULL,
+    created REAL NOT NULL, expires REAL NOT NULL, boot TEXT NOT NULL, stored REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS chains (
+    deployment TEXT PRIMARY KEY, chain TEXT NOT NULL, sequence INTEGER NOT NULL, previous TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+_MOVE_CHAIN = """
+INSERT INTO chains VALUES (?, ?, ?, ?) ON CONFLICT (deployment) DO UPDATE
+SET chain = excluded.chain, sequence = excluded.sequence, previous = excluded.previous
+WHERE excluded.chain <> chain OR excluded.sequence > sequence
+"""
+_SEEN_KEPT = 10_000  # identifiers remembered after their rows are gone
+
+
+class OutboxError(CourierError):
+    """The envelope was not stored; its maker must keep it and try again."""
+
+
+@dataclass(frozen=True)
+class ChainPoint:
+    """The last alert stored for a deployment: its chain, its sequence number, SHA-256 of its container."""
+
+    chain: str
+    sequence: int
+    previous: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stored container. `number` orders rows as they came; in `remaining` seconds it will be of no use."""
+
+    number: int
+    header: Header
+    container: bytes
+    remaining: float
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Wall clock (UTC seconds), boot-time clock (seconds, runs on in sleep) and the identity of this boot."""
+
+    wall: Callable[[], float] = time.time
+    boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    boot_id: str = ""
+
+    def identity(self) -> str:
+        """This boot, told apart from all others."""
+        path = Path("/proc/sys/kernel/random/boot_id")
+        return self.boot_id or (path.read_text().strip() if path.exists() else "unknown")
+
+
+class Outbox:
+    """Sealed containers on their way. Thread-safe; one process at a time."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rows: int = LIMITS.outbox_rows,
+        clock: Clock | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._path, self._limit, self._say = path, rows, say
+        self._clock = clock or Clock()
+        self._boot = self._clock.identity()
+        self._lock = threading.RLock()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._db = self._open_or_replace()
+
+    def put(self, container: bytes, header: Header) -> bool:
+        """Store a container; True once it is on disk, False where it was there before. Raises OutboxError."""
+        with self._lock, self._storing():
+            if self._db.execute("SELECT 1 FROM seen WHERE id = ?", (header.id,)).fetchone():
+                return False
+            if self._depth() >= self._limit:
+                raise OutboxError(f"the outbox holds {self._limit} envelopes and is full; check the way to the broker")
+            self._insert(container, header, self._boot, self._clock.boot())
+            return True
+
+    def rows(self, after: int, limit: int) -> list[Row]:
+        """At most `limit` rows with a greater number than `after`, oldest first. Raises CourierError."""
+        with self._lock, self._reading():
+            found = self._db.execute(
+                "SELECT number, container, created, expires, boot, stored FROM envelopes WHERE number > ? "
+                "ORDER BY number LIMIT ?", (after, limit),
+            ).fetchall()  # fmt: skip
+        return [row for n, blob, *when in found if (row := self._row(n, blob, self._remaining(*when))) is not None]
+
+    def _row(self, number: int, container: bytes, remaining: float) -> Row | None:
+        """A row whose container was damaged on disk is dropped and counted: nobody could verify it."""
+        try:
+            return Row(number, seal.take_apart(container, LIMITS.envelope_bytes).header, container, remaining)
+        except SealError as error:
+            self._say(
+                f"outbox {self._path}: envelope {number} was damaged on disk and is lost ({error}); check the disk"
+            )
+            with self._lock, self._storing():
+                self._db.execute("DELETE FROM envelopes WHERE number = ?", (number,))
+                self._add("lost", 1)
+            return None
+
+    def delete(self, numbers: Iterable[int]) -> None:
+        """Forget rows the broker has acknowledged. Raises OutboxError; then they are still there."""
+        with self._lock, self._storing():
+            self._db.executemany("DELETE FROM envelopes WHERE number = ?", [(n,) for n in numbers])
+            self._db.execute("DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", (_SEEN_KEPT,))
+
+    def expire(self) -> int:
+        """Drop and count the rows whose time is over; the result is how many. Raises OutboxError."""
+        with self._lock, self._storing():
+            found = self._db.execute("SELECT number, created, expires, boot, stored FROM envelopes").fetchall()
+            over = [(number,) for number, *when in found if self._remaining(*when) <= 0]
+            if over:
+                self._db.executemany("DELETE FROM envelopes WHERE number = ?", over)
+                self._add("expired", len(over))
+            return len(over)
+
+    def chain(self, deployment: str) -> ChainPoint | None:
+        """Where a deployment's chain of alerts stands. Raises CourierError."""
+        with self._lock, self._reading():
+            found = self._db.execute(
+                "SELECT chain, sequence, previous FROM chains WHERE deployment = ?", (deployment,)
+            ).fetchone()
+        return ChainPoint(*found) if found else None
+
+    def count(self, name: str) -> int:
+        """A counter that survives restarts: `expired`, `lost` (rows of a damaged file that could not be saved)."""
+        with self._lock, self._reading():
+            found = self._db.execute("SELECT value FROM counts WHERE name = ?", (name,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def depth(self) -> int:
+        """How many rows wait. Raises CourierError."""
+        with self._lock, self._reading():
+            return self._depth()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _depth(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM envelopes").fetchone()[0])
+
+    def _insert(self, container: bytes, header: Header, boot: str, stored: float) -> None:
+        cursor = self._db.execute(
+            "INSERT INTO envelopes (id, kind, container, created, expires, boot, stored) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (header.id, header.kind, container, header.created, header.expires, boot, stored),
+        )
+        self._db.execute("INSERT INTO seen VALUES (?, ?)", (header.id, cursor.lastrowid))
+        if header.kind == "alert" and header.chain:
+            point = (header.deployment, header.chain, header.sequence, hashlib.sha256(container).hexdigest())
+            self._db.execute(_MOVE_CHAIN, point)
+
+    def _add(self, name: str, amount: int) -> None:
+        self._db.execute(
+            "INSERT INTO counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, amount),
+        )
+
+    def _remaining(self, created: float, expires: float, boot: str, stored: float) -> float:
+        if boot == self._boot:
+            return expires - created - (self._clock.boot() - stored)
+        return expires - self._clock.wall()
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """One transaction, undone by any exception."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo()
+            self._damaged(error)
+            raise OutboxError(_advice(self._path, error)) from error
+        except BaseException:
+            self._undo()
+            raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._damaged(error)
+            raise CourierError(_advice(self._path, error)) from error
+
+    def _undo(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._say(f"outbox: cannot roll back ({error})")
+
+    def _damaged(self, error: sqlite3.Error) -> None:
+        """A damaged file is replaced at once: the next attempt meets a sound one."""
+        if _is_damage(error):
+            self._db.close()
+            self._db = self._replace(str(error))
+
+    def _open_or_replace(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise CourierError(_advice(self._path, error)) from error
+            return self._replace(str(error))
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise CourierError(f"{self._path}: {error.strerror}; the outbox needs a folder it may write") from error
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second courier on the same file is told so
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")
+            (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if sound != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {sound}")
+            db.executescript(_SCHEMA)
+        except sqlite3.Error:
+            db.close()
+            raise
+        return db
+
+    def _replace(self, reason: str) -> sqlite3.Connection:
+        """Move the damaged file aside, start a new one, and save from the old whatever still reads."""
+        aside = self._path.with_name(f"{self._path.name}.damaged-{int(self._clock.wall())}-{os.getpid()}")
+        for suffix in ("", "-wal", "-shm"):
+            source = self._path.with_name(self._path.name + suffix)
+            if source.exists():
+                source.rename(aside.with_name(aside.name + suffix))
+        self._db = db = self._open()
+        saved = 0
+        for container, header, boot, stored in _salvage(aside):
+            self._insert(container, header, boot, stored)
+            saved += 1
+        self._say(
+            f"outbox {self._path} was damaged ({reason}): moved to {aside.name}, {saved} envelope(s) saved from it; "
+            "check the disk"
+        )
+        return db
+
+
+def _salvage(path: Path) -> Iterator[tuple[bytes, Header, str, float]]:
+    """Rows of a damaged file, from both ends until it no longer reads; every container is checked."""
+    done: set[int] = set()
+    for order in ("ASC", "DESC"):
+        try:
+            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+            cursor = db.execute(f"SELECT number, container, boot, stored FROM envelopes ORDER BY number {order}")
+            for number, container, boot, stored in cursor:
+                if number not in done:
+                    done.add(number)
+                    yield container, seal.take_apart(container, LIMITS.envelope_bytes).header, boot, stored
+        except (sqlite3.Error, SealError, TypeError, OSError):
+            continue  # the damage begins here
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    text = str(error)
+    return isinstance(error, sqlite3.DatabaseError) and any(
+        mark in text for mark in ("malformed", "not a database", "corrupt", "no such table", "no such column")
+    )
+
+
+def _advice(path: Path, error: sqlite3.Error) -> str:
+    if "full" in str(error):
+        return f"{path}: the disk is full; free some space, the envelope is kept in memory and tried again"
+    if "locked" in str(error):
+        return f"{path}: another courier uses this outbox; stop it, one outbox has one courier"
+    if "readonly" in str(error):
+        return f"{path}: cannot be written; the outbox needs a folder it may write"
+    return f"{path}: cannot be used ({error}); check the disk"

@@ -1,0 +1,283 @@
+"""Finding, fetching and running mosquitto with the configuration the project ships (`control/mosquitto/`)."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from appliance.console import run_app
+from appliance.errors import BluelampError
+from appliance.mqtt import ROOT, BrokerAddress
+
+_HERE = Path(__file__).parent / "mosquitto"
+_START_SECONDS = 15.0
+
+
+class BrokerError(BluelampError):
+    """mosquitto cannot be found, fetched or started."""
+
+    exit_code = 10
+
+
+@dataclass(frozen=True)
+class BrokerFiles:
+    """What a broker needs: the clients' authority, and its own certificate and key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+    crl: Path | None = None
+
+    @classmethod
+    def of(cls, folder: Path) -> BrokerFiles:
+        """`ca.crt`, `tls.crt`, `tls.key` and, where there is one, `ca.crl` of a folder. Raises BrokerError."""
+        files = cls(*(folder / name for name in ("ca.crt", "tls.crt", "tls.key")))
+        for path in (files.ca, files.certificate, files.key):
+            if not path.exists():
+                raise BrokerError(f"{path}: missing; have the base issue a certificate for the broker")
+        return cls(files.ca, files.certificate, files.key, crl if (crl := folder / "ca.crl").exists() else None)
+
+
+@dataclass(frozen=True)
+class Mosquitto:
+    """The program, and the folders of its libraries where it was unpacked instead of installed."""
+
+    program: Path
+    libraries: tuple[Path, ...] = ()
+
+    def environment(self) -> dict[str, str]:
+        """The environment to start it in."""
+        paths = [str(p) for p in self.libraries] + [p for p in [os.environ.get("LD_LIBRARY_PATH", "")] if p]
+        return {**os.environ, "LD_LIBRARY_PATH": ":".join(paths)} if paths else dict(os.environ)
+
+
+def find_mosquitto(cache: Path | None = None, *, fetch: bool = True) -> Mosquitto:
+    """mosquitto from the system, else from the cache, else by apt. Raises BrokerError."""
+    cache = cache or Path(os.environ.get("BLUELAMP_CACHE", Path(__file__).parent.parent / ".cache")) / "mosquitto"
+    found = _installed() or _unpacked(cache)
+    if found is None and fetch:
+        found = (_install() if os.geteuid() == 0 else None) or _unpack(cache)
+    if found is None:
+        raise BrokerError("mosquitto is not here; install it: apt-get install mosquitto")
+    return found
+
+
+def render_acl(controls: Iterable[str]) -> str:
+    """The access list for these control rooms (names of their certificates)."""
+    shipped = (_HERE / "acl").read_text().split("user control\n")[0]
+    return shipped + "\n".join(f"user {name}\ntopic read {ROOT}/#\n" for name in sorted(set(controls)))
+
+
+def render_config(files: BrokerFiles, address: BrokerAddress, folder: Path) -> str:
+    """The shipped configuration with this broker's own paths and port; `folder` keeps its access list and queue."""
+    own = {
+        "listener": f"{address.port} {address.host}",
+        "cafile": files.ca.absolute(),
+        "certfile": files.certificate.absolute(),
+        "keyfile": files.key.absolute(),
+        "acl_file": folder / "acl",
+        "persistence_location": f"{folder}/",
+    }
+    lines = [_own_line(line, own) for line in (_HERE / "mosquitto.conf").read_text().splitlines()]
+    if files.crl is not None:
+        lines.insert(lines.index(f"keyfile {own['keyfile']}") + 1, f"crlfile {files.crl.absolute()}")
+    return "\n".join([*lines, f"user {getpass.getuser()}", ""])
+
+
+def _own_line(line: str, own: dict[str, object]) -> str:
+    key = line.partition(" ")[0]
+    return f"{key} {own[key]}" if key in own else line
+
+
+class Broker:
+    """A running mosquitto. Its queue and sessions live in `folder` and survive `kill` and `start`."""
+
+    def __init__(self, files: BrokerFiles, controls: Iterable[str], folder: Path, address: BrokerAddress) -> None:
+        self.address = address
+        self._mosquitto = find_mosquitto()
+        self._files, self._folder = files, folder
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        self.allow(controls)
+
+    @property
+    def log(self) -> str:
+        """What mosquitto said so far."""
+        path = self._folder / "mosquitto.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def allow(self, controls: Iterable[str], acl: str | None = None) -> None:
+        """Write the access list; a running broker reads it after `reload`."""
+        path = self._folder / "acl"
+        path.write_text(render_acl(controls) if acl is None else acl)
+        path.chmod(0o600)
+
+    def start(self) -> None:
+        """Start and wait until it listens. Raises BrokerError with mosquitto's own words."""
+        config = self._folder / "mosquitto.conf"
+        config.write_text(render_config(self._files, self.address, self._folder))
+        command = [str(self._mosquitto.program), "-c", str(config)]
+        with (self._folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=self._mosquitto.environment(), start_new_session=True
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._listens():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = " | ".join(self.log.splitlines()[-3:])
+                self.stop()
+                raise BrokerError(f"mosquitto did not start on {self.address}: {said or 'no message'}")
+            time.sleep(0.02)
+
+    def reload(self) -> None:
+        """Read the access list again."""
+        if self._process is not None:
+            self._process.send_signal(1)
+
+    def kill(self) -> None:
+        """Kill -9, as a power cut would."""
+        self._end(9)
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self._end(15)
+
+    def _end(self, signal: int) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+        self._process = None
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection((self.address.host, self.address.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def running_broker(
+    files: BrokerFiles, controls: Iterable[str], *, host: str = "127.0.0.1", port: int = 0, folder: Path | None = None
+) -> Iterator[Broker]:
+    """A broker for the length of a `with`. Port 0 takes a free one; without `folder` its queue is thrown away."""
+    with tempfile.TemporaryDirectory(prefix="bluelamp-broker-") as temporary:
+        address = BrokerAddress(host=host, port=port or free_port(host))
+        broker = Broker(files, controls, folder or Path(temporary), address)
+        broker.start()
+        try:
+            yield broker
+        finally:
+            broker.stop()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _installed() -> Mosquitto | None:
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/sbin")
+    return Mosquitto(Path(found)) if found else None
+
+
+def _unpacked(cache: Path) -> Mosquitto | None:
+    program = cache / "root/usr/sbin/mosquitto"
+    if not program.exists():
+        return None
+    libraries = {p.parent for p in (cache / "root").rglob("*.so*")}
+    return Mosquitto(program, tuple(sorted(libraries)))
+
+
+def _install() -> Mosquitto | None:
+    """As root: apt. The service Debian would start at once is not ours, so it is not started."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "mosquitto"]
+    for command in (install, ["apt-get", "update", "-q"], install):
+        if shutil.which("apt-get") is None or (found := _installed()):
+            break
+        subprocess.run(command, env=environment, capture_output=True, check=False)
+    return _installed()
+
+
+def _unpack(cache: Path) -> Mosquitto | None:
+    """Without root: Debian's packages, unpacked where we may write."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        return None
+    cache.mkdir(parents=True, exist_ok=True)
+    plan = _apt(["install", "-s", "--no-install-recommends", "mosquitto"], cache)
+    names = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
+    _apt(["download", *names], cache)
+    for package in sorted(cache.glob("*.deb")):
+        subprocess.run(["dpkg", "-x", str(package), str(cache / "root")], check=True, capture_output=True)
+    return _unpacked(cache)
+
+
+def _apt(arguments: list[str], cache: Path) -> str:
+    done = subprocess.run(["apt-get", "-q", *arguments], cwd=cache, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BrokerError(f"mosquitto cannot be fetched ({said}); ask an administrator for: apt-get install mosquitto")
+    return done.stdout
+
+
+app = typer.Typer(help="mosquitto with the project's configuration.", no_args_is_help=True, add_completion=False)
+
+
+@app.command()
+def run(
+    files: Path = typer.Option(..., help="Folder with ca.crt, tls.crt and tls.key of the broker."),
+    control: list[str] = typer.Option(..., help="Name of a control room that may read; repeat for several."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    port: int = typer.Option(8883, help="Port to listen on."),
+    state: Path | None = typer.Option(None, help="Folder that keeps queues over restarts; else they are thrown away."),
+) -> None:
+    """Run a broker in the foreground until Ctrl-C. Fetches mosquitto where it is not installed."""
+    with running_broker(BrokerFiles.of(files), control, host=host, port=port, folder=state) as broker:
+        typer.echo(f"broker listens on {broker.address}; Ctrl-C ends it")
+        try:
+            while broker.running:
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            return
+        raise BrokerError(f"mosquitto ended by itself: {' | '.join(broker.log.splitlines()[-3:])}")
+
+
+@app.command()
+def acl(control: list[str] = typer.Option(..., help="Name of a control room; repeat for several.")) -> None:
+    """Print the access list for these control rooms."""
+    typer.echo(render_acl(control), nl=False)
+
+
+@app.command()
+def find() -> None:
+    """Find or fetch mosquitto and print where it is."""
+    typer.echo(str(find_mosquitto().program))
+
+
+if __name__ == "__main__":
+    run_app(app)
