@@ -156,8 +156,8 @@ class Connection:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
-        self._client.on_subscribe = lambda c, u, mid, codes, p: handlers.subscribed(max(r.value for r in codes))
-        self._client.on_message = lambda c, u, m: handlers.received(
+        self._client.on_subscribe = lambda c, u, mid, codes, p: self._handlers.subscribed(max(r.value for r in codes))
+        self._client.on_message = lambda c, u, m: self._handlers.received(
             Received(m.topic, bytes(m.payload), m.qos, m.mid, m.retain)
         )
         self._client.on_log = self._on_log

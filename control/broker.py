@@ -218,7 +218,7 @@ def _install() -> Mosquitto | None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "mosquitto"]
     for command in (install, ["apt-get", "update", "-q"], install):
-        if shutil.which("apt-get") is None or (found := _installed()):
+        if shutil.which("apt-get") is None or _installed():
             break
         subprocess.run(command, env=environment, capture_output=True, check=False)
     return _installed()

@@ -1,0 +1,101 @@
+"""Whether an alert continues its unit's chain: what is missing, late, repeated or forged.
+
+A unit numbers its alerts and puts the SHA-256 of the previous container in each. An alert that was dropped on the
+way (by broker, courier or network) is missed by it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+
+from appliance.records import Alert
+
+_REMEMBERED = 4096  # alerts of a chain; older ones are refused as replays
+_MISSING = 10_000  # sequence numbers of a chain that may still arrive late
+_CHAINS = 256
+
+
+class Fit(str, Enum):
+    """How an alert fits; the last three are refusals, the others are accepted, with a remark unless NEXT."""
+
+    NEXT = "next"
+    FIRST = "first of its unit"
+    NEW_CHAIN = "new chain"
+    GAP = "gap before it"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+    REPLAYED = "replayed"
+    BROKEN = "chain broken"
+
+
+REFUSED = frozenset({Fit.DUPLICATE, Fit.REPLAYED, Fit.BROKEN})
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How an alert fits, and how many alerts before it have not arrived (only counted at GAP and NEW_CHAIN)."""
+
+    fit: Fit
+    missing: int = 0
+
+
+@dataclass
+class _Chain:
+    last: int
+    seen: OrderedDict[int, tuple[str, str]] = field(default_factory=OrderedDict)  # sequence -> digest, previous
+    missing: set[int] = field(default_factory=set)
+
+
+class ChainBook:
+    """Remembers the chains of all units. `place` looks, `accept` writes down."""
+
+    def __init__(self) -> None:
+        self._chains: OrderedDict[tuple[str, str, str], _Chain] = OrderedDict()
+
+    def place(self, alert: Alert, digest: str) -> Placement:
+        """How a verified alert fits. `digest` is the SHA-256 of its container. Changes nothing."""
+        chain = self._chains.get(_key(alert))
+        if chain is None:
+            known = any(key[:2] == _key(alert)[:2] for key in self._chains)
+            return Placement(Fit.NEW_CHAIN if known else Fit.FIRST, alert.sequence - 1)
+        if alert.sequence in chain.seen:
+            return Placement(Fit.DUPLICATE if chain.seen[alert.sequence][0] == digest else Fit.REPLAYED)
+        if alert.sequence <= chain.last and alert.sequence not in chain.missing:
+            return Placement(Fit.REPLAYED)
+        if not _joins(chain, alert, digest):
+            return Placement(Fit.BROKEN)
+        if alert.sequence <= chain.last:
+            return Placement(Fit.LATE)
+        missing = alert.sequence - chain.last - 1
+        return Placement(Fit.GAP if missing else Fit.NEXT, missing)
+
+    def accept(self, alert: Alert, digest: str) -> None:
+        """Write down an alert that `place` did not refuse and that is now safely stored."""
+        chain = self._chains.setdefault(_key(alert), _Chain(last=0))
+        self._chains.move_to_end(_key(alert))
+        chain.seen[alert.sequence] = (digest, alert.previous)
+        chain.missing.discard(alert.sequence)
+        chain.missing.update(range(max(chain.last + 1, alert.sequence - _MISSING), alert.sequence))
+        chain.last = max(chain.last, alert.sequence)
+        while len(chain.seen) > _REMEMBERED:
+            chain.seen.popitem(last=False)
+        while len(chain.missing) > _MISSING:
+            chain.missing.discard(min(chain.missing))
+        while len(self._chains) > _CHAINS:
+            self._chains.popitem(last=False)
+
+    def missing(self) -> int:
+        """How many alerts of all chains have not arrived."""
+        return sum(len(chain.missing) for chain in self._chains.values())
+
+
+def _key(alert: Alert) -> tuple[str, str, str]:
+    return alert.unit, alert.deployment, alert.chain
+
+
+def _joins(chain: _Chain, alert: Alert, digest: str) -> bool:
+    """The neighbours that are here agree with it."""
+    before, after = chain.seen.get(alert.sequence - 1), chain.seen.get(alert.sequence + 1)
+    return (before is None or before[0] == alert.previous) and (after is None or after[1] == digest)

@@ -1,0 +1,54 @@
+"""`bluelamp-control`: the control room's commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from appliance.console import run_app
+from appliance.mqtt import BrokerAddress
+from control import broker as broker_commands
+from control.tail import Tail, Until, tail_json, tail_table
+
+app = typer.Typer(
+    help="The control room: subscribe to units, verify and open their alerts.",
+    epilog="First time here: make keys with 'keys', bring the request to the base, install its answer with 'admit', "
+    "then 'tail'. Exit codes: 0 done, 2 wrong usage, 6 keys, 9 what was waited for did not come.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.add_typer(broker_commands.app, name="broker")
+
+
+@app.command()
+def tail(
+    keys: Path = typer.Option(..., help="The control room's key folder.", exists=True, file_okay=False),
+    broker: str = typer.Option(..., help="HOST:PORT of the broker, as its certificate names it."),
+    json: bool = typer.Option(False, "--json", help="One JSON line for each alert (without its picture)."),
+    count: int | None = typer.Option(None, min=1, help="End after so many alerts."),
+    seconds: float | None = typer.Option(None, min=0.1, help="End after so many seconds; with --count: fail then."),
+    session: str = typer.Option("tail", help="Name of this screen's session: two screens need two names."),
+) -> None:
+    """Show alerts as they arrive: verified, opened, and how long they took from the camera.
+
+    The broker keeps alerts for this session while it is away, for two days. What does not verify is refused, counted
+    and said; nothing is saved.
+
+    Example: bluelamp-control tail --keys control-keys --broker broker.example:8883
+    """
+    watching = Tail(keys, BrokerAddress.parse(broker), Until(count, seconds), session=session)
+    if json:
+        tail_json(watching)
+    else:
+        tail_table(watching, Console())
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

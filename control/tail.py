@@ -1,0 +1,191 @@
+"""`bluelamp-control tail`: what arrives, verified and opened, as a live table or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from appliance import keys, tls
+from appliance.errors import BluelampError
+from appliance.mqtt import BrokerAddress, Received
+from appliance.records import Alert, CourierState, Health
+from control.inbox import Inbox, Opened, Reason, RefusedError, split_topic
+from control.subscriber import Subscriber, client_id
+
+_ROWS = 20
+_SAID = 4
+
+
+class TailError(BluelampError):
+    """What was waited for did not come."""
+
+    exit_code = 9
+
+
+@dataclass(frozen=True)
+class Until:
+    """When to end: after so many alerts, after so many seconds; None is never."""
+
+    count: int | None = None
+    seconds: float | None = None
+
+
+class Tail:
+    """Alerts as they come. `show` is called with each opened message before the broker is told that it is ours."""
+
+    def __init__(self, folder: Path, broker: BrokerAddress, until: Until, *, session: str = "tail") -> None:
+        self._keys = keys.load(folder)
+        ca, certificate, key = self._keys.tls
+        files = tls.TlsFiles(ca=ca, certificate=certificate, key=key)
+        name = tls.common_name(files)
+        self.inbox = Inbox(self._keys)
+        self.alerts = 0
+        self.units: dict[str, CourierState] = {}
+        self.healths: dict[str, Health] = {}
+        self._until = until
+        self._listeners: list[Callable[[Opened], None]] = []
+        self._status: list[Callable[[str], None]] = []
+        self.subscriber = Subscriber(broker, files, client_id(name, session, files), self._handle, status=self._say)
+
+    def run(self, show: Callable[[Opened], None], say: Callable[[str], None]) -> None:
+        """Receive until the end that was asked for. Raises TailError where too few alerts came in the time."""
+        self._listeners, self._status = [show], [say]
+        timer = threading.Timer(self._until.seconds or 0.0, self.subscriber.stop)
+        timer.daemon = True
+        if self._until.seconds is not None:
+            timer.start()
+        try:
+            self.subscriber.run()
+        finally:
+            timer.cancel()
+        if self._until.count is not None and self.alerts < self._until.count:
+            raise TailError(f"{self.alerts} of {self._until.count} alerts came in {self._until.seconds:g} s")
+
+    def _handle(self, message: Received) -> None:
+        try:
+            if split_topic(message.topic)[1] == "state":
+                state = self.inbox.state(message.topic, message.payload)
+                self.units[state.unit] = state
+                return
+            opened = self.inbox.receive(message.topic, message.payload, time.time())
+        except RefusedError as refusal:
+            if refusal.reason is not Reason.DUPLICATE:
+                self._say(f"refused: {refusal}")
+            return
+        if isinstance(opened.record, Health):
+            self.healths[opened.record.unit] = opened.record
+        for listener in self._listeners:
+            listener(opened)
+        self.inbox.accept(opened)
+        if opened.alert is not None:
+            self.alerts += 1
+            if self.alerts == self._until.count:
+                self.subscriber.stop()
+
+    def _say(self, line: str) -> None:
+        for listener in self._status:
+            listener(line)
+
+
+def alert_json(opened: Opened, alert: Alert) -> str:
+    """One line: the alert without its picture, when it arrived, seconds since capture, remarks."""
+    return json.dumps(
+        {
+            **alert.model_dump(exclude={"chip"}),
+            "received": opened.received,
+            "latency": round(opened.received - alert.captured, 4),
+            "notes": list(opened.notes),
+        }
+    )
+
+
+def tail_json(tail: Tail) -> None:
+    """Alerts as JSON lines on stdout; everything else goes to stderr."""
+
+    def show(opened: Opened) -> None:
+        if opened.alert is not None:
+            print(alert_json(opened, opened.alert), flush=True)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    try:
+        tail.run(show, say)
+    finally:
+        say(summary(tail))
+
+
+def tail_table(tail: Tail, console: Console) -> None:
+    """Alerts as a live table: newest last, refusals and units at the foot."""
+    rows: deque[Opened] = deque(maxlen=_ROWS)
+    said: deque[str] = deque(maxlen=_SAID)
+    with Live(_page(tail, rows, said), console=console, refresh_per_second=4) as live:
+
+        def show(opened: Opened) -> None:
+            if opened.alert is not None:
+                rows.append(opened)
+            live.update(_page(tail, rows, said))
+
+        def say(line: str) -> None:
+            said.append(line)
+            live.update(_page(tail, rows, said))
+
+        tail.run(show, say)
+        live.update(_page(tail, rows, said))
+
+
+def summary(tail: Tail) -> str:
+    """Counts in one line."""
+    return f"{tail.alerts} alert(s), {tail.inbox.missing()} missing; refused: {_counts(tail.inbox.refused)}"
+
+
+def _counts(refused: Counter[Reason]) -> str:
+    return ", ".join(f"{reason.value} {count}" for reason, count in refused.most_common()) or "none"
+
+
+def _page(tail: Tail, rows: deque[Opened], said: deque[str]) -> Group:
+    table = Table(title="Alerts: a machine asks, a human decides", expand=False)
+    for name in ("time (UTC)", "unit", "camera", "reference identifier", "category"):
+        table.add_column(name)
+    for name in ("score", "threshold", "quality", "latency"):
+        table.add_column(name, justify="right")
+    table.add_column("remarks")
+    for opened in rows:
+        if opened.alert is not None:
+            table.add_row(*_cells(opened, opened.alert))
+    foot = [Text(line, style="dim") for line in [summary(tail), *_units(tail), *said]]
+    return Group(table, *foot)
+
+
+def _cells(opened: Opened, alert: Alert) -> list[Text]:
+    when = datetime.fromtimestamp(alert.captured, timezone.utc).strftime("%H:%M:%S.%f")[:-4]
+    cells = [
+        when, alert.unit, alert.camera, alert.reference_identifier, alert.category, f"{alert.score:.3f}",
+        f"{alert.threshold:.3f}", f"{alert.quality:.2f}", f"{(opened.received - alert.captured) * 1000:.0f} ms",
+        "; ".join(opened.notes),
+    ]  # fmt: skip
+    return [Text(cell) for cell in cells]
+
+
+def _units(tail: Tail) -> list[str]:
+    lines = []
+    for name, state in sorted(tail.units.items()):
+        health = tail.healths.get(name)
+        line = f"{name}: {state.state}, {state.queued} envelope(s) wait"
+        if health is not None:
+            frames = sum(camera.frames for camera in health.cameras)
+            line += f"; {health.state}, {frames} frames, {health.tracks} tracks, {health.alerts} alerts"
+        lines.append(line)
+    return lines
