@@ -7,7 +7,7 @@ scale and zero point the file itself states.
 
 from __future__ import annotations
 
-import os
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,9 +41,10 @@ class LiteRtSession:
     """A TFLite file in LiteRT, or in tflite-runtime where only that is installed (Coral)."""
 
     def __init__(self, blob: bytes, path: str, threads: int) -> None:
-        delegates = [_edge_tpu(path)] if EDGE_TPU_MARK in blob else []
+        compiled = EDGE_TPU_MARK in blob
+        delegates = [_edge_tpu(path)] if compiled else []
         try:
-            self._interpreter = _interpreter()(
+            self._interpreter = _interpreter(coral=compiled)(
                 model_content=blob, num_threads=threads, experimental_delegates=delegates
             )
             self._interpreter.allocate_tensors()
@@ -139,28 +140,26 @@ def tensor_of(pack: Pack, images: Image) -> Floats:
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) if spec.layout == "nchw" else batch
 
 
-def _interpreter() -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
+def _interpreter(*, coral: bool = False) -> Any:
+    """LiteRT's Interpreter. An Edge TPU's library goes with the older tflite-runtime: for it that comes first."""
+    names = ["ai_edge_litert.interpreter", "tflite_runtime.interpreter"]
+    for name in reversed(names) if coral else names:
         try:
-            from tflite_runtime.interpreter import Interpreter
-        except ImportError as error:
-            raise PackError("no LiteRT in this environment; install it with: pip install ai-edge-litert") from error
-    return Interpreter
+            return importlib.import_module(name).Interpreter
+        except ImportError:
+            continue
+    raise PackError("no LiteRT in this environment; install it with: pip install ai-edge-litert")
 
 
 def _edge_tpu(path: str) -> Any:
     """The Edge TPU delegate, tried in a child process first: a mismatched library crashes instead of failing."""
-    probe = f"from {_interpreter().__module__} import load_delegate; load_delegate({EDGE_TPU_LIBRARY!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", probe], capture_output=True, timeout=30, check=False, env=dict(os.environ)
-    )
+    module = _interpreter(coral=True).__module__
+    probe = f"from {module} import load_delegate; load_delegate({EDGE_TPU_LIBRARY!r})"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=30, check=False)
     if done.returncode != 0:
         raise PackError(
             f"{path}: compiled for the Edge TPU, which is not usable here (no stick, or {EDGE_TPU_LIBRARY} does "
             "not match the runtime); plug it in and install the coral extra, or choose a pack that is not compiled "
             "for it"
         )
-    module = __import__(_interpreter().__module__, fromlist=["load_delegate"])
-    return module.load_delegate(EDGE_TPU_LIBRARY)
+    return importlib.import_module(module).load_delegate(EDGE_TPU_LIBRARY)

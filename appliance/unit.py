@@ -165,7 +165,7 @@ def _say_list(content: Watchlist, identifier: Identifier, say: Say) -> None:
     search = "brute force" if recall.exact else "HNSW"
     say(
         f"watchlist {manifest.deployment} version {manifest.version}: {len(manifest.entries)} templates, open until "
-        f"{utc(manifest.not_after)}; recall@1 of the graph {recall.share:.4f} over {recall.checked} probes, using {search}"
+        f"{utc(manifest.not_after)}; recall@1 of the graph {recall.share:.4f} over {recall.checked} probes: {search}"
     )
 
 

@@ -1,0 +1,51 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both install what they need into $(VENV).
+PYTHON ?= python3
+VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+USE := onnx,rtsp,control,provisioning
+STAMP := $(VENV)/.bluelamp-$(shell sha256sum pyproject.toml | cut -c1-16)
+JSON ?=
+ARGS ?=
+
+.PHONY: help demo test test-slow lint evaluate bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(STAMP)-use  ## the main job on built-in data: a street clip, a sealed watchlist, a real broker, opened alerts
+	@$(BIN)/python -m demo.run $(if $(JSON),--json) $(ARGS)
+
+test: $(STAMP)-dev lint  ## lint, types and the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)-train  ## the long tests too (training smoke run, load, fuzzing)
+	$(BIN)/python -m pytest -m slow --timeout 2400
+
+lint: $(STAMP)-dev  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+evaluate: $(STAMP)-use  ## accuracy of the built-in packs (on ../shared/data where it is, else on the demo's people)
+	$(BIN)/python -m provisioning.evaluation $(ARGS)
+
+bench: $(STAMP)-use  ## time per stage, latency and memory of the whole path
+	$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
+clean:  ## remove caches and the environment made here
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP)-use: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(USE)]"
+	@touch $@
+
+$(STAMP)-dev: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(USE),dev]"
+	@touch $@ $(STAMP)-use
+
+$(STAMP)-train: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(USE),dev,train]"
+	@touch $@ $(STAMP)-dev $(STAMP)-use
