@@ -8,8 +8,10 @@ A key folder (0700) holds
     ca.crt              the certificate authority of the broker
     roster.json         DSSE: who belongs to the system, signed by the authority
     authorities.json    the authority keys this machine pinned when it was admitted
+    lock.json           where the private keys are under a passphrase (locker.py)
 
-Private keys never leave the folder they were made in.
+Private keys never leave the folder they were made in. A private file that is not in the folder may be delivered as a
+systemd credential of the same name.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
+from appliance import locker
 from appliance.errors import KeyFileError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Record
@@ -63,7 +66,7 @@ class Identity(Record):
 
     def signing_key(self) -> Key:
         """The public signing key as securesystemslib's Key."""
-        return _key_from(self.signing)
+        return key_from(self.signing)
 
 
 class Roster(Record):
@@ -121,7 +124,7 @@ def create(folder: Path, role: MachineRole, name: str, sealing_keys: int = 1) ->
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     signing = Ed25519PrivateKey.generate()
-    write_private(folder / "signing.pem", _pem(signing))
+    store_private(folder, folder / "signing.pem", _pem(signing))
     public = CryptoSigner(signing).public_key
     keys = tuple(add_sealing_key(folder) for _ in range(sealing_keys if role != "authority" else 0))
     identity = Identity(role=role, name=name, signing={"keyid": public.keyid, **public.to_dict()}, sealing=keys)
@@ -135,8 +138,34 @@ def add_sealing_key(folder: Path) -> SealingKey:
     raw = key.public_key().public_bytes_raw()
     entry = SealingKey(id=hashlib.sha256(raw).hexdigest(), key=raw.hex())
     (folder / "sealing").mkdir(mode=0o700, exist_ok=True)
-    write_private(folder / "sealing" / f"{entry.id}.pem", _pem(key))
+    store_private(folder, folder / "sealing" / f"{entry.id}.pem", _pem(key))
     return entry
+
+
+def store_private(folder: Path, path: Path, blob: bytes) -> None:
+    """Write a private file of a key folder, under the folder's passphrase where it has one."""
+    write_private(path, locker.lock(folder, path.name, blob) if locker.locks(folder) else blob)
+
+
+def read_private(path: Path) -> bytes:
+    """A private file's plain bytes: from the folder, or a systemd credential. Raises KeyFileError."""
+    delivered = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / path.name
+    if not path.exists() and delivered.exists():
+        return read_bounded(
+            delivered, LIMITS.header_bytes
+        )  # systemd guards these: its access list is not ours to judge
+    blob = read_bounded(path, LIMITS.header_bytes)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise KeyFileError(f"{path}: others can read this private key; run: chmod 600 {path}")
+    if not locker.is_locked(blob):
+        return blob
+    return locker.unlock(path.parent.parent if path.parent.name == "sealing" else path.parent, path.name, blob)
+
+
+def fingerprint(keyid: str) -> str:
+    """A key id as people read it aloud: 30 digits in groups of five, about 100 of its 256 bits."""
+    digits = str(int(hashlib.sha256(keyid.encode()).hexdigest(), 16) % 10**30).zfill(30)
+    return " ".join(digits[i : i + 5] for i in range(0, 30, 5))
 
 
 def load(folder: Path) -> KeyFolder:
@@ -151,11 +180,27 @@ def load(folder: Path) -> KeyFolder:
     return KeyFolder(folder, identity, CryptoSigner(signing), sealing, load_roster(folder))
 
 
+def signer_of(folder: Path) -> Signer:
+    """The signer of a key folder that need not be admitted yet."""
+    return CryptoSigner(load_signing(folder / "signing.pem"))
+
+
+def pinned(folder: Path) -> list[Key]:
+    """The authority keys pinned in a key folder."""
+    advice = "the machine is not admitted yet: run its 'keys admit' command"
+    return [key_from(k) for k in read_json(folder / "authorities.json", advice)]
+
+
 def load_roster(folder: Path) -> Roster:
     """The roster of a key folder, verified against the authority keys pinned beside it."""
-    pinned = read_json(folder / "authorities.json", "the machine is not admitted yet: run its 'admit' command")
-    blob = read_bounded(folder / "roster.json", LIMITS.config_bytes)
-    return verify_roster(blob, [_key_from(k) for k in pinned])
+    return verify_roster(read_bounded(folder / "roster.json", LIMITS.config_bytes), pinned(folder))
+
+
+def install_roster(folder: Path, blob: bytes, roster: Roster) -> None:
+    """Write a verified roster and pin the authorities it names, so that authorities can be rotated."""
+    named = [a.signing for a in roster.authorities if a.signing_key().keyid not in roster.revoked]
+    write_public(folder / "roster.json", blob)
+    write_public(folder / "authorities.json", json.dumps(named, indent=1).encode())
 
 
 def verify_roster(blob: bytes, authorities: list[Key]) -> Roster:
@@ -172,10 +217,11 @@ def verify_roster(blob: bytes, authorities: list[Key]) -> Roster:
         ) from error
 
 
-def sign_roster(roster: Roster, signer: Signer) -> bytes:
-    """The roster as DSSE JSON."""
+def sign_roster(roster: Roster, *signers: Signer) -> bytes:
+    """The roster as DSSE JSON. Where an authority's key is replaced, the old and the new one sign."""
     envelope = DsseEnvelope(roster.model_dump_json().encode(), ROSTER_TYPE, {})
-    envelope.sign(signer)
+    for signer in signers:
+        envelope.sign(signer)
     return json.dumps(envelope.to_dict()).encode()
 
 
@@ -197,10 +243,7 @@ def load_sealing(path: Path) -> X25519PrivateKey:
 
 def _load_private(path: Path) -> object:
     try:
-        mode = path.stat().st_mode
-        if stat.S_IMODE(mode) & 0o077:
-            raise KeyFileError(f"{path}: others can read this private key; run: chmod 600 {path}")
-        return serialization.load_pem_private_key(read_bounded(path, LIMITS.header_bytes), None)
+        return serialization.load_pem_private_key(read_private(path), None)
     except (OSError, ValueError, TypeError) as error:
         raise KeyFileError(f"{path}: not a readable private key ({error}); restore it from its backup") from error
 
@@ -264,7 +307,8 @@ def _pem(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
     )
 
 
-def _key_from(data: dict[str, Any]) -> Key:
+def key_from(data: dict[str, Any]) -> Key:
+    """A public signing key from its public form; its id must be its digest. Raises SealError."""
     try:
         fields = dict(data)
         claimed = fields.pop("keyid")

@@ -65,6 +65,7 @@ class Manifest(Record):
     length: int = Field(ge=8, le=LIMITS.template_length)
     threshold: float = Field(ge=-1, le=1)
     category_thresholds: dict[str, float] = Field(default_factory=dict)
+    previous: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # the sealed file of the version before
     entries: tuple[Entry, ...] = Field(min_length=1, max_length=LIMITS.watchlist_entries)
 
     @model_validator(mode="after")
@@ -143,7 +144,7 @@ def open_watchlist(
         raise
     except SealError as error:
         raise WatchlistError(f"watchlist refused: {error}") from error
-    manifest, vectors = _parse(plaintext)  # 7
+    manifest, vectors = parse_plaintext(plaintext)  # 7
     _agree(manifest, sealed.header, limit_entries)
     _for_models(manifest, models)  # 8
     _in_window(manifest, now)  # 9
@@ -154,7 +155,8 @@ def open_watchlist(
     return Watchlist(manifest, vectors, hashlib.sha256(blob).hexdigest())
 
 
-def _parse(plaintext: bytes) -> tuple[Manifest, Floats]:
+def parse_plaintext(plaintext: bytes) -> tuple[Manifest, Floats]:
+    """Step 7 alone: manifest and templates (entries, length) of what a seal held. Raises WatchlistError."""
     try:
         (size,) = _LENGTH.unpack_from(plaintext)
         manifest = Manifest.model_validate_json(plaintext[4 : 4 + size])

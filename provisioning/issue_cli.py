@@ -1,0 +1,137 @@
+"""`bluelamp-provision issue` and `inspect`: sealed watchlists."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from appliance import keys, packs, seal, watchlist
+from appliance.errors import EnrolmentError
+from appliance.limits import LIMITS
+from appliance.seal import Sealed
+from appliance.watchlist import utc
+from provisioning import issue as issuing
+from provisioning.base import Base, open_base
+from provisioning.enrol_cli import BaseFolder, Detector, Embedder, Json
+from provisioning.issue import Issued, Window
+from provisioning.moments import moment
+from provisioning.selection import select
+
+_out = Console(soft_wrap=True, highlight=False)
+
+
+def issue(
+    base: BaseFolder,
+    unit: Annotated[list[str], typer.Option(help="Unit to seal it to; repeat for several.")],
+    deployment: Annotated[str, typer.Option(help="Deployment id: letters, digits, . _ -")],
+    start: Annotated[str | None, typer.Option("--from", help="Window begins: 2026-11-22T18:00Z, now, +2h.")] = None,
+    end: Annotated[str | None, typer.Option("--until", help="Window ends; the list is void from then on.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the sealed files.")] = Path(),
+    zone: Annotated[str | None, typer.Option(help="Time zone of times written without one: Europe/London.")] = None,
+    detector: Detector = "lamp-detector",
+    embedder: Embedder = "lamp-embedder",
+    threshold: Annotated[float | None, typer.Option(help="Comparison score that makes an alert.")] = None,
+    fpir: Annotated[str | None, typer.Option(help="Or a rate, 1/6000: the calibrated threshold for this size.")] = None,
+    category_threshold: Annotated[list[str] | None, typer.Option(help="A category's own: missing-at-risk=0.6.")] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only these categories; repeat.")] = None,
+    reference: Annotated[list[str] | None, typer.Option(help="Only these identifiers; repeat.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Seal a watchlist to units for one deployment. Issued again, it is the next version: additions, removals."""
+    opened, now = open_base(base), time.time()
+    window = _window(opened, deployment, start, end, zone, now)
+    models = packs.load(detector), packs.load(embedder)
+    on = datetime.datetime.fromtimestamp(window.not_before, datetime.timezone.utc).date()
+    chosen = select(opened, *models, on=on, categories=category, identifiers=reference)
+    limits = issuing.thresholds(
+        models[1], models[0], len(chosen.rows), threshold=threshold, fpir=None if fpir is None else rate(fpir),
+        by_category={k: float(v) for k, v in (c.split("=", 1) for c in category_threshold or [])},
+    )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    issued = [
+        issuing.issue(opened, chosen, unit=u, deployment=deployment, window=window, limits=limits,
+                      out=out / f"{deployment}.{u}.watchlist", now=now) for u in unit
+    ]  # fmt: skip
+    _report(issued, chosen.left_out, out, as_json)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A sealed watchlist.")],
+    unit_keys: Annotated[
+        Path | None, typer.Option("--keys", help="The unit's key folder: shows what is inside.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What anyone may know of a sealed watchlist; with the unit's keys, what is inside (never a template)."""
+    blob = keys.read_bounded(file, LIMITS.watchlist_bytes)
+    sealed = seal.take_apart(blob, LIMITS.watchlist_bytes)
+    shown: dict[str, Any] = {"bytes": len(blob), **sealed.header.model_dump()}
+    shown["verified"] = False
+    if unit_keys is not None:
+        shown |= _inside(sealed, keys.load(unit_keys))
+    if as_json:
+        print(json.dumps(shown))
+        return
+    for key in ("created", "expires", "not_before", "not_after"):
+        if key in shown:
+            shown[key] = utc(shown[key])
+    table = Table("field", "value")
+    for key, value in shown.items():
+        table.add_row(key, json.dumps(value) if isinstance(value, dict) else str(value))
+    _out.print(table)
+
+
+def rate(text: str) -> float:
+    """A rate written 1/6000 or 0.0001. Raises EnrolmentError."""
+    try:
+        top, _, bottom = text.partition("/")
+        value = float(top) / float(bottom or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise EnrolmentError(f"{text!r}: write a rate as 1/6000 or 0.0001") from error
+    if not 0 < value <= 1:
+        raise EnrolmentError(f"{text!r}: a rate lies above 0 and at most 1")
+    return value
+
+
+def _window(base: Base, deployment: str, start: str | None, end: str | None, zone: str | None, now: float) -> Window:
+    """The window given, or the one the deployment already has."""
+    known = next((Window(r.not_before, r.not_after) for r in issuing.records(base) if r.deployment == deployment), None)
+    if known is not None and start is None and end is None:
+        return known
+    if start is None or end is None:
+        raise EnrolmentError(f"deployment {deployment} is new: give its window with --from and --until")
+    return Window(moment(start, zone, now), moment(end, zone, now))
+
+
+def _inside(sealed: Sealed, folder: keys.KeyFolder) -> dict[str, Any]:
+    seal.verify(sealed, folder.roster.authority_keys())
+    manifest, _ = watchlist.parse_plaintext(seal.open_sealed(sealed, folder.sealing))
+    inside = manifest.model_dump(exclude={"entries"})
+    entries = manifest.entries
+    inside |= {
+        "verified": True, "entries": len(entries), "references": len({e.reference_identifier for e in entries}),
+        "categories": dict(Counter(e.category for e in entries)),
+        "raised_thresholds": sum(e.threshold is not None for e in entries),
+    }  # fmt: skip
+    return inside
+
+
+def _report(issued: list[Issued], left_out: dict[str, str], out: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"issued": [i.model_dump() for i in issued], "left_out": left_out}))
+        return
+    for one in issued:
+        path = out / f"{one.deployment}.{one.unit}.watchlist"
+        _out.print(f"{path}: version {one.version}, {one.references} references in {one.entries} templates, threshold "
+                   f"{one.threshold:.3f}, {utc(one.not_before)} to {utc(one.not_after)}")  # fmt: skip
+        _out.print(f"  SHA-256 {one.sha256}")
+    for identifier, reason in left_out.items():
+        _out.print(f"left out: {identifier}: {reason}", markup=False)
