@@ -83,15 +83,11 @@ class Outbox:
     """Sealed containers on their way. Thread-safe; one process at a time."""
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        rows: int = LIMITS.outbox_rows,
-        clock: Clock | None = None,
-        say: Callable[[str], None] = print,
-    ) -> None:
+        self, path: Path, *, rows: int = LIMITS.outbox_rows, clock: Clock | None = None,
+        say: Callable[[str], None] = print, patience: float = 5.0,
+    ) -> None:  # fmt: skip
         self._path, self._limit, self._say = path, rows, say
-        self._clock = clock or Clock()
+        self._clock, self._patience = clock or Clock(), patience
         self._boot = self._clock.identity()
         self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -242,7 +238,7 @@ class Outbox:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise CourierError(f"{self._path}: {error.strerror}; the outbox needs a folder it may write") from error
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=self._patience)
         try:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second courier on the same file is told so
             db.execute("PRAGMA journal_mode = WAL")

@@ -41,12 +41,17 @@ class BrokerFiles:
 
     @classmethod
     def of(cls, folder: Path) -> BrokerFiles:
-        """`ca.crt`, `tls.crt`, `tls.key` and, where there is one, `ca.crl` of a folder. Raises BrokerError."""
-        files = cls(*(folder / name for name in ("ca.crt", "tls.crt", "tls.key")))
+        """`ca.crt`, `server.crt`, `server.key` and, where there is one, `crl.pem` of a folder. Raises BrokerError.
+
+        `bluelamp-provision keys broker` makes such a folder.
+        """
+        files = cls(*(folder / name for name in ("ca.crt", "server.crt", "server.key")))
         for path in (files.ca, files.certificate, files.key):
             if not path.exists():
-                raise BrokerError(f"{path}: missing; have the base issue a certificate for the broker")
-        return cls(files.ca, files.certificate, files.key, crl if (crl := folder / "ca.crl").exists() else None)
+                raise BrokerError(
+                    f"{path}: missing; make the broker's files at the base: bluelamp-provision keys broker"
+                )
+        return cls(files.ca, files.certificate, files.key, crl if (crl := folder / "crl.pem").exists() else None)
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,10 @@ def render_config(files: BrokerFiles, address: BrokerAddress, folder: Path) -> s
         "acl_file": folder / "acl",
         "persistence_location": f"{folder}/",
     }
-    lines = [_own_line(line, own) for line in (_HERE / "mosquitto.conf").read_text().splitlines()]
     if files.crl is not None:
-        lines.insert(lines.index(f"keyfile {own['keyfile']}") + 1, f"crlfile {files.crl.absolute()}")
+        own["crlfile"] = files.crl.absolute()
+    shipped = (_HERE / "mosquitto.conf").read_text().splitlines()
+    lines = [_own_line(line, own) for line in shipped if files.crl is not None or not line.startswith("crlfile")]
     return "\n".join([*lines, f"user {getpass.getuser()}", ""])
 
 
@@ -250,7 +256,7 @@ app = typer.Typer(help="mosquitto with the project's configuration.", no_args_is
 
 @app.command()
 def run(
-    files: Path = typer.Option(..., help="Folder with ca.crt, tls.crt and tls.key of the broker."),
+    files: Path = typer.Option(..., help="Folder that 'bluelamp-provision keys broker' made."),
     control: list[str] = typer.Option(..., help="Name of a control room that may read; repeat for several."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(8883, help="Port to listen on."),

@@ -100,12 +100,12 @@ class Tail:
 
 
 def alert_json(opened: Opened, alert: Alert) -> str:
-    """One line: the alert without its picture, when it arrived, seconds since capture, remarks."""
+    """One line: the alert without its picture, when it arrived, seconds since its frame was taken, remarks."""
     return json.dumps(
         {
             **alert.model_dump(exclude={"chip"}),
             "received": opened.received,
-            "latency": round(opened.received - alert.captured, 4),
+            "latency": round(opened.received - alert.observed, 4),
             "notes": list(opened.notes),
         }
     )
@@ -173,7 +173,7 @@ def _cells(opened: Opened, alert: Alert) -> list[Text]:
     when = datetime.fromtimestamp(alert.captured, timezone.utc).strftime("%H:%M:%S.%f")[:-4]
     cells = [
         when, alert.unit, alert.camera, alert.reference_identifier, alert.category, f"{alert.score:.3f}",
-        f"{alert.threshold:.3f}", f"{alert.quality:.2f}", f"{(opened.received - alert.captured) * 1000:.0f} ms",
+        f"{alert.threshold:.3f}", f"{alert.quality:.2f}", f"{(opened.received - alert.observed) * 1000:.0f} ms",
         "; ".join(opened.notes),
     ]  # fmt: skip
     return [Text(cell) for cell in cells]

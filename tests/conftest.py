@@ -75,8 +75,10 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Machines:
         made.folders[name] = folder = made.root / name
         identities[name] = keys.create(folder, role, name)  # type: ignore[arg-type]
         made.certify(folder, name)
-    made.folders["broker"] = made.root / "broker"
-    made.certify(made.folders["broker"], "broker", "127.0.0.1", "localhost")
+    made.folders["broker"] = folder = made.root / "broker"
+    made.certify(folder, "broker", "127.0.0.1", "localhost")
+    (folder / "tls.crt").rename(folder / "server.crt")
+    (folder / "tls.key").rename(folder / "server.key")
     authority = CryptoSigner(keys.load_signing(made.folders["base"] / "signing.pem"))
     roster = keys.Roster(
         version=1, made=time.time(), authorities=(identities["base"],), units=(identities[UNIT], identities["van-2"]),
@@ -102,8 +104,8 @@ class AlertMaker:
         now = time.time()
         fields: dict[str, object] = {
             "alert_id": uuid7(now), "unit": self.unit, "deployment": self.deployment, "camera": "front",
-            "captured": now, "decided": now, "observed": now, "reference_identifier": "R-1", "category": "test", "score": 0.7,
-            "threshold": 0.5, "quality": 0.8, "interocular": 40.0, "frames": 9, "track_seconds": 1.0,
+            "captured": now, "decided": now, "observed": now, "frame": 1, "reference_identifier": "R-1",
+            "category": "test", "score": 0.7, "threshold": 0.5, "quality": 0.8, "interocular": 40.0, "frames": 9, "track_seconds": 1.0,
             "models": Models(detector="0" * 64, embedder="1" * 64), "watchlist": "2" * 64, "chain": self.chain,
             "sequence": self.sequence + 1, "previous": self.previous, "chip": "A" * size if size else None,
         }  # fmt: skip
