@@ -116,7 +116,7 @@ class Extractor:
         weights = np.array([s.quality.value for s in memory.sightings], np.float32)
         return Probe(
             camera=self._camera, track=track.number, template=pooled(templates, weights), agreeing=templates, best=best,
-            time=frame.time, seen=track.seen, duration=frame.clock - track.started,
+            time=frame.time, frame=frame.number, seen=track.seen, duration=frame.clock - track.started,
         )  # fmt: skip
 
 

@@ -82,6 +82,7 @@ class Probe:
     agreeing: Floats
     best: Sighting
     time: float  # UTC seconds of the frame that made or improved it
+    frame: int  # that frame's number
     seen: int  # frames the track has lasted
     duration: float  # seconds from its first frame
 
@@ -134,6 +135,7 @@ class Alert(Record):
     camera: str = Field(max_length=64)
     captured: float  # when the chip was taken: the best of the track's faces
     observed: float  # when the frame was taken that completed the decision
+    frame: int = Field(ge=0)  # that frame's number since the camera started
     decided: float
     reference_identifier: str = Field(max_length=LIMITS.reference_identifier)
     category: str = Field(max_length=LIMITS.category)

@@ -86,8 +86,9 @@ class Sealer:
         chip = base64.b64encode(jpeg(probe.best.picture)).decode() if self._chips else None
         alert = Alert(
             alert_id=uuid7(now), unit=self._sender.unit, deployment=self._sender.deployment, camera=probe.camera,
-            captured=probe.best.time, observed=probe.time, decided=now, reference_identifier=candidate.reference_identifier,
-            category=candidate.category, score=round(candidate.score, 4), threshold=candidate.threshold,
+            captured=probe.best.time, observed=probe.time, frame=probe.frame, decided=now,
+            reference_identifier=candidate.reference_identifier, category=candidate.category,
+            score=round(candidate.score, 4), threshold=candidate.threshold,
             quality=round(probe.best.quality.value, 3), interocular=round(probe.best.quality.interocular, 1),
             frames=probe.seen, track_seconds=round(probe.duration, 2), models=self._models,
             watchlist=self._watchlist, chain=self._chain.chain, sequence=self._chain.sequence + 1,

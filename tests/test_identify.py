@@ -35,7 +35,7 @@ def probe(template: Floats, agreeing: Floats | None = None, track: int = 1) -> P
     blank = cast(Image, np.zeros((8, 8, 3), np.uint8))
     sighting = Sighting(track, 0, 0.0, 0.0, blank, blank, Quality(40, 1, 0, 1, 1))
     singles = np.stack([template] * 3) if agreeing is None else agreeing
-    return Probe("gate", track, template, singles, sighting, 0.0, 5, 1.0)
+    return Probe("gate", track, template, singles, sighting, 0.0, 0, 5, 1.0)
 
 
 @settings(max_examples=20, deadline=None)
