@@ -250,7 +250,7 @@ class CourierLink:
             write_frame(stream, container)
             reply = read_record(stream, Reply)
             self._settle(kind, container, reply)
-            if reply.stored or reply.refused:
+            if not reply.error or reply.refused:
                 backoff.reset()
                 self._trouble = ""
             else:
