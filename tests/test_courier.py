@@ -1,17 +1,29 @@
-"""From a sealed container in vision's hands to an opened alert in the control room's, over a real broker."""
+"""No alert is lost and none arrives twice: killed couriers, killed brokers, refusals, wrong and expired certificates.
+
+The broker, the certificates and the courier are real; only alerts are made by the test.
+"""
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from conftest import CONTROL, DEPLOYMENT, AlertMaker, Machines, eventually
+import pytest
+import trustme
+from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually, in_past, tls_of
 
-from appliance.courier import CourierSettings, run_courier
+from appliance import keys
+from appliance.courier import CourierSettings, run_courier, spawn
+from appliance.errors import ConfigError, KeyFileError
 from appliance.link import CourierLink
 from appliance.mqtt import BrokerAddress
-from control.broker import Broker
+from appliance.outbox import Outbox
+from control.broker import Broker, free_port
 from control.inbox import Opened
 from control.tail import Tail, Until
 
@@ -47,9 +59,8 @@ def courier_in_thread(settings: CourierSettings) -> Iterator[list[str]]:
     """A courier that runs in this process; yields what it says."""
     said: list[str] = []
     stop = threading.Event()
-    thread = threading.Thread(
-        target=run_courier, args=(settings,), kwargs={"stop": stop, "say": said.append}, daemon=True
-    )
+    keywords = {"stop": stop, "say": said.append}
+    thread = threading.Thread(target=run_courier, args=(settings,), kwargs=keywords, daemon=True)
     thread.start()
     try:
         eventually(settings.socket.exists)
@@ -60,19 +71,298 @@ def courier_in_thread(settings: CourierSettings) -> Iterator[list[str]]:
         assert not thread.is_alive()
 
 
-def test_an_alert_reaches_the_subscriber_verified_and_opened(
+@contextmanager
+def courier_process(settings: CourierSettings) -> Iterator[subprocess.Popen[bytes]]:
+    """A courier as a child process, killed at the end where the test did not end it."""
+    process = spawn(settings)
+    try:
+        eventually(settings.socket.exists)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def linked(settings: CourierSettings) -> Iterator[CourierLink]:
+    """Vision's end."""
+    link = CourierLink(settings.socket, DEPLOYMENT, say=lambda line: None)
+    try:
+        yield link
+    finally:
+        link.close(5)
+
+
+def stored(settings: CourierSettings) -> int:
+    """How many envelopes a stopped courier has left in its outbox."""
+    outbox = Outbox(settings.outbox)
+    try:
+        return outbox.depth()
+    finally:
+        outbox.close()
+
+
+def test_alerts_arrive_in_order_verified_and_opened_and_nothing_is_left(
+    machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    chosen = settings(shared_broker.address)
+    with Listener(machines, shared_broker.address) as listener:
+        with courier_in_thread(chosen), linked(chosen) as link:
+            for _ in range(20):
+                link.send(maker.alert(size=16000), "alert")
+            eventually(lambda: len(listener.sequences) == 20)
+            assert listener.sequences == list(range(1, 21))
+            link.send(maker.health(), "health")
+            eventually(lambda: UNIT in listener.tail.healths)
+            eventually(lambda: listener.tail.units[UNIT].state == "online")
+        eventually(lambda: listener.tail.units[UNIT].state == "offline")
+    assert not listener.tail.inbox.refused
+    assert stored(chosen) == 0
+
+
+def test_alerts_wait_while_the_broker_is_away_at_the_start(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    broker.stop()
+    chosen = settings(broker.address)
+    with courier_in_thread(chosen) as said, linked(chosen) as link:
+        for _ in range(5):
+            link.send(maker.alert(), "alert")
+        eventually(lambda: link.pending == 0)
+        eventually(lambda: any("cannot be reached" in line for line in said))
+        broker.start()
+        with Listener(machines, broker.address) as listener:
+            eventually(lambda: listener.sequences == [1, 2, 3, 4, 5])
+
+
+def test_alerts_nobody_has_subscribed_to_are_kept(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    """The broker would acknowledge them and throw them away (0x10)."""
+    chosen = settings(broker.address)
+    with courier_in_thread(chosen) as said, linked(chosen) as link:
+        for _ in range(3):
+            link.send(maker.alert(), "alert")
+        eventually(lambda: any("no control room is subscribed" in line for line in said))
+        with Listener(machines, broker.address) as listener:
+            eventually(lambda: sorted(listener.sequences) == [1, 2, 3])
+
+
+def test_the_broker_keeps_alerts_for_a_control_room_that_is_away(
     machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
 ) -> None:
     chosen = settings(broker.address)
+    with Listener(machines, broker.address):
+        pass
+    with courier_in_thread(chosen), linked(chosen) as link:
+        for _ in range(3):
+            link.send(maker.alert(), "alert")
+        eventually(lambda: link.pending == 0)
+    assert stored(chosen) == 0
+    broker.kill()
+    broker.start()
+    with Listener(machines, broker.address) as listener:
+        eventually(lambda: listener.sequences == [1, 2, 3])
+
+
+def test_a_courier_killed_between_storing_and_publishing_loses_nothing(
+    machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    chosen = settings(shared_broker.address)
+    offline = settings(BrokerAddress(host="127.0.0.1", port=free_port()))
+    with linked(chosen) as link:
+        with courier_process(offline) as process:
+            for _ in range(5):
+                link.send(maker.alert(), "alert")
+            eventually(lambda: link.pending == 0)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        with Listener(machines, shared_broker.address) as listener, courier_in_thread(chosen):
+            link.send(maker.alert(), "alert")
+            eventually(lambda: listener.sequences == [1, 2, 3, 4, 5, 6])
+            assert link.greeting is not None
+            assert (link.greeting.chain, link.greeting.sequence) == (maker.chain, 5)
+
+
+def test_a_courier_killed_again_and_again_while_alerts_flow_loses_and_repeats_nothing(
+    machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    chosen = settings(shared_broker.address)
+    wanted = 60
+    with Listener(machines, shared_broker.address) as listener, linked(chosen) as link:
+        for burst in range(3):
+            with courier_process(chosen) as process:
+                for _ in range(wanted // 3):
+                    link.send(maker.alert(size=4000), "alert")
+                    time.sleep(0.005)
+                eventually(lambda start=burst * 20: len(set(listener.sequences)) > start + 5)  # type: ignore[misc]
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        with courier_process(chosen):
+            eventually(lambda: len(listener.sequences) >= wanted)
+            time.sleep(0.5)
+    assert sorted(listener.sequences) == list(range(1, wanted + 1))
+
+
+def test_a_broker_killed_again_and_again_while_alerts_flow_loses_and_repeats_nothing(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    chosen = settings(broker.address)
+    wanted = 60
+    with Listener(machines, broker.address) as listener, courier_in_thread(chosen), linked(chosen) as link:
+        for _ in range(3):
+            for _ in range(wanted // 3):
+                link.send(maker.alert(size=4000), "alert")
+                time.sleep(0.005)
+            broker.kill()
+            broker.start()
+        eventually(lambda: len(listener.sequences) >= wanted, 30)
+        time.sleep(0.5)
+    assert sorted(listener.sequences) == list(range(1, wanted + 1))
+
+
+def test_what_the_access_list_denies_stays_in_the_outbox_until_it_is_allowed(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    """MQTT 3.1.1 would have reported success; MQTT 5 says 0x87."""
+    chosen = settings(broker.address)
+    broker.allow([], f"pattern write bluelamp/v1/%u/state\nuser {CONTROL}\ntopic read bluelamp/v1/#\n")
+    broker.reload()
+    with Listener(machines, broker.address) as listener, courier_in_thread(chosen) as said, linked(chosen) as link:
+        for _ in range(3):
+            link.send(maker.alert(), "alert")
+        eventually(lambda: any("not authorised" in line and "it is kept" in line for line in said))
+        assert listener.sequences == []
+        broker.allow([CONTROL])
+        broker.reload()
+        eventually(lambda: sorted(listener.sequences) == [1, 2, 3])
+
+
+def test_a_stopped_courier_flushes_and_says_goodbye(
+    machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    chosen = settings(shared_broker.address)
+    with Listener(machines, shared_broker.address) as listener, courier_process(chosen) as process:
+        with linked(chosen) as link:
+            for _ in range(10):
+                link.send(maker.alert(), "alert")
+            eventually(lambda: link.pending == 0)
+        process.terminate()
+        assert process.wait(15) == 0
+        eventually(lambda: len(listener.sequences) == 10)
+        eventually(lambda: listener.tail.units[UNIT].state == "offline")
+    assert stored(chosen) == 0
+    assert not chosen.socket.exists()
+
+
+def test_a_courier_ends_when_its_parent_is_gone(settings: Settings, shared_broker: Broker) -> None:
+    with courier_process(settings(shared_broker.address)) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(15) == 0
+
+
+def test_a_killed_courier_leaves_its_last_will(machines: Machines, shared_broker: Broker, settings: Settings) -> None:
+    chosen = settings(shared_broker.address)
+    with Listener(machines, shared_broker.address) as listener, courier_process(chosen) as process:
+        eventually(lambda: UNIT in listener.tail.units and listener.tail.units[UNIT].state == "online")
+        process.kill()
+        eventually(lambda: listener.tail.units[UNIT].state == "offline")
+
+
+def test_a_second_unit_of_the_same_name_is_said_clearly_and_loses_nothing(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker, tmp_path: Path
+) -> None:
+    first = settings(broker.address)
+    second = settings(broker.address, socket=tmp_path / "two" / "s", outbox=tmp_path / "two" / "o.sqlite")
+    with Listener(machines, broker.address) as listener, courier_in_thread(first) as said, linked(first) as link:
+        eventually(lambda: any("connected" in line for line in said))
+        with courier_in_thread(second):
+            eventually(lambda: any("two share one certificate" in line for line in said))
+            link.send(maker.alert(), "alert")
+            eventually(lambda: link.pending == 0)
+        assert listener.sequences == []
+    with Listener(machines, broker.address) as listener, courier_in_thread(first):
+        eventually(lambda: listener.sequences == [1])
+
+
+def test_a_certificate_of_another_authority_is_refused_and_the_alerts_are_kept(
+    machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker, tmp_path: Path
+) -> None:
+    other = Machines(tmp_path, trustme.CA())
+    other.certify(tmp_path / "keys", UNIT)
+    machines.ca.cert_pem.write_to_path(tmp_path / "keys" / "ca.crt")  # it believes the broker, not the reverse
+    chosen = settings(shared_broker.address, tls=tls_of(tmp_path / "keys"))
+    with courier_in_thread(chosen) as said, linked(chosen) as link:
+        link.send(maker.alert(), "alert")
+        eventually(lambda: link.pending == 0)
+        eventually(lambda: any("does not know the authority" in line or "certificate" in line for line in said))
+    assert stored(chosen) == 1
+
+
+def test_a_broker_of_another_authority_is_not_believed(
+    shared_broker: Broker, settings: Settings, machines: Machines, tmp_path: Path
+) -> None:
+    machines.certify(tmp_path / "keys", UNIT)
+    trustme.CA().cert_pem.write_to_path(tmp_path / "keys" / "ca.crt")
+    with courier_in_thread(settings(shared_broker.address, tls=tls_of(tmp_path / "keys"))) as said:
+        eventually(lambda: any("not by our authority" in line for line in said))
+
+
+def test_an_expired_certificate_is_said_and_the_alerts_are_kept(
+    machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker, tmp_path: Path
+) -> None:
+    machines.certify(tmp_path / "keys", UNIT, not_after=in_past())
+    chosen = settings(shared_broker.address, tls=tls_of(tmp_path / "keys"))
+    with courier_in_thread(chosen) as said, linked(chosen) as link:
+        link.send(maker.alert(), "alert")
+        eventually(lambda: any("expired on" in line for line in said))
+        eventually(lambda: link.pending == 0)
+    assert stored(chosen) == 1
+
+
+def test_a_broker_name_that_its_certificate_does_not_hold_is_refused(
+    broker: Broker, settings: Settings, machines: Machines
+) -> None:
+    chosen = settings(BrokerAddress(host="127.0.0.2", port=broker.address.port))
+    elsewhere = Broker(machines.broker, [CONTROL], broker._folder, chosen.broker)
+    broker.stop()
+    elsewhere.start()
+    with courier_in_thread(chosen) as said:
+        eventually(lambda: any("for another address" in line for line in said))
+    elsewhere.stop()
+
+
+def test_another_units_certificate_is_refused_before_anything_starts(
+    machines: Machines, settings: Settings, shared_broker: Broker
+) -> None:
+    with pytest.raises(ConfigError, match="issued to 'van-2', but this unit is 'van-1'"):
+        run_courier(settings(shared_broker.address, tls=machines.tls("van-2")))
+
+
+def test_missing_or_mixed_tls_files_are_one_clear_error(
+    machines: Machines, settings: Settings, shared_broker: Broker, tmp_path: Path
+) -> None:
+    machines.certify(tmp_path / "keys", UNIT)
+    keys.write_private(tmp_path / "keys" / "tls.key", (machines.folders["van-2"] / "tls.key").read_bytes())
+    with pytest.raises(KeyFileError, match="do not belong together"):
+        run_courier(settings(shared_broker.address, tls=tls_of(tmp_path / "keys")))
+    (tmp_path / "keys" / "tls.key").unlink()
+    with pytest.raises(KeyFileError, match=r"tls\.key"):
+        run_courier(settings(shared_broker.address, tls=tls_of(tmp_path / "keys")))
+
+
+def test_expired_alerts_are_counted_and_said(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    broker.stop()
+    chosen = settings(broker.address)
+    with courier_in_thread(chosen), linked(chosen) as link:
+        link.send(maker.alert(lifetime=0.5), "alert")
+        link.send(maker.alert(), "alert")
+        eventually(lambda: link.pending == 0)
+    time.sleep(0.6)
+    broker.start()
     with Listener(machines, broker.address) as listener, courier_in_thread(chosen) as said:
-        link = CourierLink(chosen.socket, DEPLOYMENT)
-        for _ in range(20):
-            link.send(maker.alert(size=16000), "alert")
-        eventually(lambda: len(listener.sequences) == 20)
-        assert listener.sequences == list(range(1, 21))
-        link.send(maker.health(), "health")
-        eventually(lambda: "van-1" in listener.tail.healths)
-        eventually(lambda: listener.tail.units["van-1"].state == "online")
-        assert link.close(5) == 0
-    eventually(lambda: True)
-    assert not listener.tail.inbox.refused, said
+        eventually(lambda: listener.sequences == [2])
+        eventually(lambda: any("1 envelope(s) expired" in line for line in said))
