@@ -1,0 +1,1 @@
+"""Measurements of the whole unit and of its parts; each prints the figures the README quotes."""
