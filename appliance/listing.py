@@ -9,19 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from appliance.records import Floats
-from appliance.watchlist import Manifest
 
-
-def content_digest(entries: Iterable[tuple[str, str]], templates: Floats) -> str:
-    """SHA-256 over (identifier, category) pairs and their templates (entries, length) as a file stores them."""
+def content_digest(entries: Iterable[tuple[str, str]], vectors: bytes) -> str:
+    """SHA-256 over (identifier, category) pairs and the templates' bytes as a watchlist file holds them."""
     whole = hashlib.sha256(b"bluelamp.list.v1\n")
     for identifier, category in entries:
         whole.update(f"{len(identifier)}:{identifier}{len(category)}:{category}".encode())
-    whole.update(templates.astype("<f2").tobytes())
+    whole.update(vectors)
     return whole.hexdigest()
-
-
-def of_manifest(manifest: Manifest, templates: Floats) -> str:
-    """The content digest of an opened watchlist, before its templates are scaled again."""
-    return content_digest(((e.reference_identifier, e.category) for e in manifest.entries), templates)

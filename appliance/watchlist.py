@@ -31,6 +31,7 @@ from securesystemslib.signer import Key, Signer
 from appliance import seal
 from appliance.errors import SealError, WatchlistError
 from appliance.limits import LIMITS
+from appliance.listing import content_digest
 from appliance.records import Floats, Header, Models, Record
 
 _LENGTH = struct.Struct(">I")
@@ -82,6 +83,7 @@ class Watchlist:
     manifest: Manifest
     templates: Floats
     digest: str  # SHA-256 of the sealed file
+    content: str = ""  # digest of references and templates (listing.py)
 
     def threshold(self, row: int) -> float:
         """The threshold of one entry: its own, else its category's, else the list's; never below the list's own."""
@@ -144,7 +146,7 @@ def open_watchlist(
         raise
     except SealError as error:
         raise WatchlistError(f"watchlist refused: {error}") from error
-    manifest, vectors = parse_plaintext(plaintext)  # 7
+    manifest, vectors, content = parse_plaintext(plaintext)  # 7
     _agree(manifest, sealed.header, limit_entries)
     _for_models(manifest, models)  # 8
     _in_window(manifest, now)  # 9
@@ -152,11 +154,14 @@ def open_watchlist(
         raise WatchlistError(
             f"version {manifest.version} is older than version {least_version} already used here; use the newest list"
         )
-    return Watchlist(manifest, vectors, hashlib.sha256(blob).hexdigest())
+    return Watchlist(manifest, vectors, hashlib.sha256(blob).hexdigest(), content)
 
 
-def parse_plaintext(plaintext: bytes) -> tuple[Manifest, Floats]:
-    """Step 7 alone: manifest and templates (entries, length) of what a seal held. Raises WatchlistError."""
+def parse_plaintext(plaintext: bytes) -> tuple[Manifest, Floats, str]:
+    """Step 7 alone: manifest, templates (entries, length) and content digest of what a seal held.
+
+    Raises WatchlistError.
+    """
     try:
         (size,) = _LENGTH.unpack_from(plaintext)
         manifest = Manifest.model_validate_json(plaintext[4 : 4 + size])
@@ -169,7 +174,8 @@ def parse_plaintext(plaintext: bytes) -> tuple[Manifest, Floats]:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.all(np.isfinite(norms)) or np.any(np.abs(norms - 1) > 0.02):
         raise WatchlistError("holds templates that are not of unit length; reissue it")
-    return manifest, cast(Floats, vectors / norms)
+    pairs = ((e.reference_identifier, e.category) for e in manifest.entries)
+    return manifest, cast(Floats, vectors / norms), content_digest(pairs, raw)
 
 
 def _agree(manifest: Manifest, header: Header, limit_entries: int) -> None:

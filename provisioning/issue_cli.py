@@ -113,11 +113,11 @@ def _window(base: Base, deployment: str, start: str | None, end: str | None, zon
 
 def _inside(sealed: Sealed, folder: keys.KeyFolder) -> dict[str, Any]:
     seal.verify(sealed, folder.roster.authority_keys())
-    manifest, _ = watchlist.parse_plaintext(seal.open_sealed(sealed, folder.sealing))
+    manifest, _, content = watchlist.parse_plaintext(seal.open_sealed(sealed, folder.sealing))
     inside = manifest.model_dump(exclude={"entries"})
     entries = manifest.entries
     inside |= {
-        "verified": True, "entries": len(entries), "references": len({e.reference_identifier for e in entries}),
+        "verified": True, "content": content, "entries": len(entries), "references": len({e.reference_identifier for e in entries}),
         "categories": dict(Counter(e.category for e in entries)),
         "raised_thresholds": sum(e.threshold is not None for e in entries),
     }  # fmt: skip

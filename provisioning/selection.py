@@ -33,7 +33,8 @@ class Selection:
     @property
     def digest(self) -> str:
         """What identifies the content (appliance/listing.py)."""
-        return content_digest(((r.reference_identifier, r.category) for r in self.rows), self.templates)
+        pairs = ((r.reference_identifier, r.category) for r in self.rows)
+        return content_digest(pairs, self.templates.astype("<f2").tobytes())
 
 
 def select(
