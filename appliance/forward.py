@@ -29,6 +29,8 @@ SETTLE = 1.0  # seconds between acknowledgement and deletion
 _STATE_SECONDS = 10.0
 _EXPIRE_SECONDS = 30.0
 _STEP_SECONDS = 0.25
+_STEADY_SECONDS = 60.0  # a connection that lasted so long was a good one
+_LOSSES, _LOSSES_SECONDS = 3, 120.0
 
 
 def envelope_message(header: Header, container: bytes, remaining: float) -> Message:
@@ -66,6 +68,8 @@ class Forwarder:
         self._refusals = 0
         self.vision_connected = False
         self._retry = Backoff(1.0, 30.0)
+        self._open_since: float | None = None
+        self._losses: deque[float] = deque(maxlen=_LOSSES)
         self._begin_anew()
 
     def wake(self) -> None:
@@ -90,7 +94,7 @@ class Forwarder:
             try:
                 self._attempt(backoff)
             except MqttError as error:
-                self._trouble(str(error))
+                self._trouble(self._explained(error))
                 self._pause(30.0 + backoff.next() if error.code == mqtt.TAKEN_OVER else backoff.next())
             except BluelampError as error:
                 self._trouble(str(error))
@@ -109,15 +113,29 @@ class Forwarder:
         self._begin_anew()
         self._say(f"connected to broker {self._broker}; {self._outbox.depth()} envelope(s) wait")
         self._said = ""
-        since = time.monotonic()
+        since = self._open_since = time.monotonic()
         try:
             self._serve(connection)
         except BaseException:
-            if time.monotonic() - since > 5.0:
+            if time.monotonic() - since > _STEADY_SECONDS:
                 backoff.reset()
             connection.close(with_will=True)
             raise
         connection.close()
+
+    def _explained(self, error: MqttError) -> str:
+        """Debian's mosquitto 2.0.11 closes the elder of two clients of one name without a word; three times tell."""
+        since, self._open_since = self._open_since, None
+        if since is None or error.code:
+            self._losses.clear()
+            return str(error)
+        self._losses.append(time.monotonic())
+        if len(self._losses) < _LOSSES or self._losses[-1] - self._losses[0] > _LOSSES_SECONDS:
+            return str(error)
+        return (
+            f"{error} again and again: is another machine connected with the name "
+            f"{self._unit}? Two must not share one certificate; take one out of service"
+        )
 
     def _serve(self, connection: Connection) -> None:
         connection.publish(self._state("online", self._outbox.depth()))

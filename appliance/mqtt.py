@@ -39,7 +39,7 @@ _REASONS = {
     0x8A: "this client is banned by the broker",
     0x8B: "the broker is shutting down",
     TAKEN_OVER: "another machine connected with the same name: two share one certificate; take one out of service",
-    0x95: "larger than the broker accepts; raise its message_size_limit",
+    0x95: "larger than the broker accepts; raise its max_packet_size",
     0x97: "the broker's quota is used up",
 }
 

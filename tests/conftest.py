@@ -105,7 +105,8 @@ class AlertMaker:
         fields: dict[str, object] = {
             "alert_id": uuid7(now), "unit": self.unit, "deployment": self.deployment, "camera": "front",
             "captured": now, "decided": now, "observed": now, "frame": 1, "reference_identifier": "R-1",
-            "category": "test", "score": 0.7, "threshold": 0.5, "quality": 0.8, "interocular": 40.0, "frames": 9, "track_seconds": 1.0,
+            "category": "test", "score": 0.7, "threshold": 0.5, "quality": 0.8, "interocular": 40.0, "frames": 9,
+            "track_seconds": 1.0,
             "models": Models(detector="0" * 64, embedder="1" * 64), "watchlist": "2" * 64, "chain": self.chain,
             "sequence": self.sequence + 1, "previous": self.previous, "chip": "A" * size if size else None,
         }  # fmt: skip

@@ -278,7 +278,7 @@ def test_a_second_unit_of_the_same_name_is_said_clearly_and_loses_nothing(
     with Listener(machines, broker.address) as listener, courier_in_thread(first) as said, linked(first) as link:
         eventually(lambda: any("connected" in line for line in said))
         with courier_in_thread(second):
-            eventually(lambda: any("two share one certificate" in line for line in said))
+            eventually(lambda: any("must not share one certificate" in line for line in said))
             link.send(maker.alert(), "alert")
             eventually(lambda: link.pending == 0)
         assert listener.sequences == []
