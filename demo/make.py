@@ -38,8 +38,8 @@ _CATEGORIES = {
         "arrest warrant (fictional)",
         "wanted on warrant, not yet found",
     ),
-    "missing-vulnerable": ("family photograph (fictional)", "duty to protect life (fictional)", "missing, at risk"),
-    "court-order": ("custody image (fictional)", "court order (fictional)", "order forbids being in this street"),
+    "missing-at-risk": ("family photograph (fictional)", "duty to protect life (fictional)", "missing, at risk"),
+    "court-order-breach": ("custody image (fictional)", "court order (fictional)", "order forbids being in this street"),
 }
 
 
