@@ -8,17 +8,19 @@ import typer
 from rich.console import Console
 
 from appliance.console import run_app
+from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
 from control import broker as broker_commands
 from control.tail import Tail, Until, tail_json, tail_table
 
 app = typer.Typer(
     help="The control room: subscribe to units, verify and open their alerts.",
-    epilog="First time here: make keys with 'keys', bring the request to the base, install its answer with 'admit', "
-    "then 'tail'. Exit codes: 0 done, 2 wrong usage, 6 keys, 9 what was waited for did not come.",
+    epilog="First time here: 'keys request' makes keys and a request for the base, 'keys admit' installs its answer, "
+    "then 'tail'. Exit codes: 0 done, 2 wrong usage, 5 seal, 6 keys, 9 what was waited for did not come, 10 broker.",
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(keys_app("control"), name="keys")
 app.add_typer(broker_commands.app, name="broker")
 
 
