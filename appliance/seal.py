@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Key, Signature, Signer
@@ -44,7 +44,7 @@ _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 class _Signed(Record):
     keyid: str
-    sig: str
+    sig: str = Field(pattern=r"^[0-9a-f]+$")
 
 
 _SIGNATURES = TypeAdapter(list[_Signed])
@@ -72,7 +72,7 @@ def seal(header: Header, plaintext: bytes, recipient: X25519PublicKey, signers: 
     body = _SUITE.encrypt(plaintext, recipient, info=header_bytes)
     envelope = DsseEnvelope(header_bytes + body, payload_type(header.kind), {})
     signed = [_Signed(keyid=s.keyid, sig=s.signature) for s in (envelope.sign(signer) for signer in signers)]
-    signatures = json.dumps([s.model_dump() for s in signed]).encode()
+    signatures = _encode(signed)
     prefix = _PREFIX.pack(MAGIC, VERSION, len(header_bytes), len(body), len(signatures))
     return prefix + header_bytes + body + signatures
 
@@ -107,6 +107,9 @@ def take_apart(blob: bytes, limit: int) -> Sealed:
         raise SealError(
             f"malformed header ({error.errors()[0]['msg']}); it was altered or made by other software"
         ) from error
+    if _encode(signatures) != blob[len(blob) - n_signatures :]:
+        # One container has one form of bytes: its digest is a link of the chain of alerts.
+        raise SealError("its signatures were rewritten after it was sealed; ask for it again")
     return Sealed(header, header_bytes, body, signatures, header_bytes + body)
 
 
@@ -146,3 +149,7 @@ def open_sealed(sealed: Sealed, keys: Mapping[str, X25519PrivateKey]) -> bytes:
         return bytes(_SUITE.decrypt(sealed.body, key, info=sealed.header_bytes))
     except (InvalidTag, ValueError) as error:
         raise SealError("does not open: it was altered after it was sealed; ask for it again") from error
+
+
+def _encode(signatures: Sequence[_Signed]) -> bytes:
+    return json.dumps([signature.model_dump() for signature in signatures]).encode()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ from securesystemslib.signer import Key
 
 from appliance import seal
 from appliance.errors import BluelampError, SealError
-from appliance.keys import KeyFolder
+from appliance.keys import KeyFolder, Roster
 from appliance.limits import LIMITS
 from appliance.mqtt import ROOT
 from appliance.records import Alert, CourierState, Header, Health
@@ -131,6 +131,14 @@ class Inbox:
         except RefusedError as refusal:
             self.refused[refusal.reason] += 1
             raise
+
+    def use_roster(self, roster: Roster) -> list[tuple[str, bytes]]:
+        """Trust another roster from now on; the result are the quarantined messages, to be received once more."""
+        self._keys = replace(self._keys, roster=roster)
+        self._unit_keys.clear()
+        waiting = list(self.quarantine)
+        self.quarantine.clear()
+        return waiting
 
     def missing(self) -> int:
         """How many alerts the chains show to be missing."""

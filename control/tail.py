@@ -21,7 +21,7 @@ from appliance import keys, tls
 from appliance.errors import BluelampError
 from appliance.mqtt import BrokerAddress, Received
 from appliance.records import Alert, CourierState, Health
-from control.inbox import Inbox, Opened, Reason, RefusedError, split_topic
+from control.inbox import Inbox, Opened, Reason, RefusedError
 from control.subscriber import Subscriber, client_id
 
 _ROWS = 20
@@ -51,6 +51,7 @@ class Tail:
         files = tls.TlsFiles(ca=ca, certificate=certificate, key=key)
         name = tls.common_name(files)
         self.inbox = Inbox(self._keys)
+        self._roster_stamp = _stamp(folder)
         self.alerts = 0
         self.units: dict[str, CourierState] = {}
         self.healths: dict[str, Health] = {}
@@ -74,12 +75,23 @@ class Tail:
             raise TailError(f"{self.alerts} of {self._until.count} alerts came in {self._until.seconds:g} s")
 
     def _handle(self, message: Received) -> None:
+        self._renew_roster()
+        if message.topic.endswith("/state"):
+            self._show_state(message)
+        else:
+            self._show(message.topic, message.payload)
+
+    def _show_state(self, message: Received) -> None:
         try:
-            if split_topic(message.topic)[1] == "state":
-                state = self.inbox.state(message.topic, message.payload)
-                self.units[state.unit] = state
-                return
-            opened = self.inbox.receive(message.topic, message.payload, time.time())
+            state = self.inbox.state(message.topic, message.payload)
+        except RefusedError as refusal:
+            self._say(f"refused: {refusal}")
+            return
+        self.units[state.unit] = state
+
+    def _show(self, topic: str, payload: bytes) -> None:
+        try:
+            opened = self.inbox.receive(topic, payload, time.time())
         except RefusedError as refusal:
             if refusal.reason is not Reason.DUPLICATE:
                 self._say(f"refused: {refusal}")
@@ -94,9 +106,25 @@ class Tail:
             if self.alerts == self._until.count:
                 self.subscriber.stop()
 
+    def _renew_roster(self) -> None:
+        """A roster that was installed meanwhile counts at once, also for what was quarantined until it came."""
+        stamp = _stamp(self._keys.folder)
+        if stamp == self._roster_stamp:
+            return
+        self._roster_stamp = stamp
+        roster = keys.load_roster(self._keys.folder)
+        self._say(f"roster version {roster.version} is in use")
+        for topic, payload in self.inbox.use_roster(roster):
+            self._show(topic, payload)
+
     def _say(self, line: str) -> None:
         for listener in self._status:
             listener(line)
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    status = (folder / "roster.json").stat()
+    return status.st_mtime_ns, status.st_ino
 
 
 def alert_json(opened: Opened, alert: Alert) -> str:
