@@ -25,7 +25,7 @@ from control.inbox import Opened
 from control.tail import Tail, Until
 from provisioning import authority, issue, selection
 from provisioning.base import Base, open_base
-from provisioning.enrolment import enrol_images
+from provisioning.enrolment import Summary, enrol_images
 
 UNIT, CONTROL, HOST = "van-07", "control-1", "127.0.0.1"
 _ARRIVAL_SECONDS = 20.0  # how long the last alerts may travel after the unit has ended
@@ -83,16 +83,15 @@ def prepare(folder: Path, detector: str = "lamp-detector", embedder: str = "lamp
 
 
 def enrol(
-    rehearsal: Rehearsal, source: Path, *, defaults: Mapping[str, str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> int:  # fmt: skip
-    """Enrol a list or folder of portraits; the number of templates. Raises RehearsalError where any is refused."""
+    rehearsal: Rehearsal, source: Path, *, defaults: Mapping[str, str] | None = None, partial: bool = False
+) -> Summary:
+    """Enrol a list or folder of portraits. Raises RehearsalError where any is refused, unless `partial`."""
     detector, embedder = packs.load(rehearsal.detector), packs.load(rehearsal.embedder)
-    done = enrol_images(rehearsal.base, source, detector, embedder, defaults=defaults, progress=progress)
-    if done.refused:
+    done = enrol_images(rehearsal.base, source, detector, embedder, defaults=defaults)
+    if done.refused and not partial:
         first = done.refused[0]
         raise RehearsalError(f"{len(done.refused)} portraits refused; {first.image}: {', '.join(first.reasons)}")
-    return done.accepted
+    return done
 
 
 def seal_list(

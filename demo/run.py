@@ -67,7 +67,7 @@ def _once(folder: Path, options: argparse.Namespace, console: Console) -> tuple[
     console.print(f"[b]1[/] the base makes keys and certificates; unit and control room are admitted: {folder}")
     prepared = rehearsal.prepare(folder, options.detector, options.embedder)
     console.print("[b]2[/] references are enrolled and the watchlist is sealed to the unit, for two hours")
-    count = rehearsal.enrol(prepared, ASSETS / "watchlist.csv")
+    count = rehearsal.enrol(prepared, ASSETS / "watchlist.csv").accepted
     fpir = None if options.threshold is not None else options.fpir
     issued = rehearsal.seal_list(prepared, DEPLOYMENT, threshold=options.threshold, fpir=fpir)
     console.print(f"  {count} templates, threshold {issued.threshold:.3f}, SHA-256 {issued.sha256[:16]}...")
