@@ -82,9 +82,7 @@ def _measure(plan: Plan, options: argparse.Namespace, folder: Path, say: object)
     refused = {outcome.reference_identifier for outcome in enrolled.refused}
     fpir = None if options.threshold is not None else options.fpir
     issued = rehearsal.seal_list(prepared, DEPLOYMENT, threshold=options.threshold, fpir=fpir)
-    say(
-        f"scanning {deployment.frame_count} frames against {enrolled.accepted} templates at threshold {issued.threshold:.3f}"
-    )
+    say(f"scanning {deployment.frame_count} frames, {enrolled.accepted} templates, threshold {issued.threshold:.3f}")
     outcome = rehearsal.run(prepared, clip, lambda one: None, settings="[detect]\nsmallest_face = 32\n")
     result = score(_without(deployment.truth(clip.name), refused), outcome.opened)
     non_mated = result.passes - result.mated
