@@ -264,6 +264,6 @@ class Connection:
             return MqttError(f"broker {self._peer.broker}: {outcome.text}", outcome.code)
         detail = explain(outcome.last_error) if "SSL" in outcome.last_error else outcome.last_error
         if not outcome.connected:
-            why = detail or "it closed the connection; it may not accept our certificate"
+            why = detail or explain("EOF occurred")
             return MqttError(f"broker {self._peer.broker}: refused: {why}")
         return MqttError(f"broker {self._peer.broker}: connection lost{f' ({detail})' if detail else ''}")
