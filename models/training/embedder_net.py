@@ -20,21 +20,28 @@ from models.training.dlib_weights import DlibWeights, FloatArray, WeightsError
 MEAN = (122.782, 117.001, 104.298)
 SCALE = 256.0
 LENGTH = 128
+_SPATIAL_SIDE = 3  # of the last stage but one, at 112 x 112
 _STAGES = ((3, 32, False), (4, 64, True), (3, 128, True), (3, 256, True), (1, 256, True))
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut; ``halve`` takes every second pixel. (N, H, W, C) -> (N, H', W', outputs)."""
+    """Two convolutions and a shortcut; ``halve`` takes every second pixel. (N, H, W, C) -> (N, H', W', outputs).
 
-    def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
+    ``whole`` gives a halving convolution one row and column of zeros right and below where the side is even, so that
+    it reads the picture's edge instead of leaving its own output's edge empty; all other outputs stay the same.
+    """
+
+    def __init__(self, inputs: int, outputs: int, halve: bool, whole: bool) -> None:
         super().__init__()
+        self.whole = whole and halve
         self.first = nn.Conv2d(inputs, outputs, 3, 2 if halve else 1, 0 if halve else 1)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1)
         self.halve = halve
         self.grow = outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _last(self.second(functional.relu(self.first(_first(x)))))
+        even = _pad(x, 0, 1 - x.shape[1] % 2, 1 - x.shape[2] % 2) if self.whole else x
+        y = _last(self.second(functional.relu(self.first(_first(even)))))
         shortcut = _last(functional.avg_pool2d(_first(x), 2, 2)) if self.halve else x
         down, right = shortcut.shape[1] - y.shape[1], shortcut.shape[2] - y.shape[2]
         shortcut = _pad(shortcut, self.grow, max(-down, 0), max(-right, 0))
@@ -43,24 +50,29 @@ class Block(nn.Module):
 
 
 class FaceNet(nn.Module):
-    """(N, 3, H, W) normalised RGB -> (N, 128), not scaled to length one. Made for 150 x 150 or 112 x 112."""
+    """(N, 3, H, W) normalised RGB -> (N, 128), not scaled to length one.
 
-    def __init__(self) -> None:
+    As dlib made it (150 x 150, the mean over the picture), or ``spatial``: made for 112 x 112, where the last stage
+    would shrink to one pixel, so it is left out and the head reads the 3 x 3 pixels before it, each with its place.
+    """
+
+    def __init__(self, spatial: bool = False) -> None:
         super().__init__()
+        self.spatial = spatial
         self.stem = nn.Conv2d(3, 32, 7, 2, 0)
         blocks, inputs = [], 32
-        for count, outputs, halve in _STAGES:
+        for count, outputs, halve in _STAGES[: -1 if spatial else None]:
             for index in range(count):
-                blocks.append(Block(inputs, outputs, halve and index == 0))
+                blocks.append(Block(inputs, outputs, halve and index == 0, spatial))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inputs, LENGTH)
+        self.head = nn.Linear(inputs * (_SPATIAL_SIDE**2 if spatial else 1), LENGTH)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 256): what the head reads."""
+        """(N, 256), or (N, 2304) if ``spatial``: what the head reads."""
         x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2)
         features: Tensor = self.blocks(_last(x))
-        return features.mean((1, 2))
+        return features.flatten(1) if self.spatial else features.mean((1, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         template: Tensor = self.head(self.features(x))
@@ -71,17 +83,18 @@ class FaceNet(nn.Module):
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
 
-def from_dlib(weights: DlibWeights) -> FaceNet:
-    """The network with the public-domain weights."""
-    net = FaceNet()
+def from_dlib(weights: DlibWeights, spatial: bool = False) -> FaceNet:
+    """The network with the public-domain weights; a ``spatial`` one's head is left at random, to be solved for."""
+    net = FaceNet(spatial)
     layers = net.convolutions()
-    if len(layers) != len(weights.convolutions):
+    if len(layers) > len(weights.convolutions):
         raise WeightsError(f"{len(weights.convolutions)} convolutions in the file, {len(layers)} in the network")
     with torch.no_grad():
-        for layer, (filters, scale, offset) in zip(layers, weights.convolutions, strict=True):
+        for layer, (filters, scale, offset) in zip(layers, weights.convolutions, strict=False):
             _fold(layer, filters, scale, offset)
-        net.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.head.T)))
-        net.head.bias.zero_()
+        if not spatial:
+            net.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.head.T)))
+            net.head.bias.zero_()
     return net.eval()
 
 

@@ -147,7 +147,7 @@ class LiteRt:
 def _quantised(values: FloatArray, tensor: Mapping[str, Any]) -> AnyArray:
     scale, zero = tensor["quantization"]
     if not scale:
-        return cast(AnyArray, values.astype(tensor["dtype"]))
+        return values.astype(tensor["dtype"])
     limits = np.iinfo(tensor["dtype"])
     return cast(AnyArray, np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(tensor["dtype"]))
 

@@ -13,12 +13,12 @@ import onnxruntime
 from models.training.chips import CANVAS, TEACHER_LANDMARKS, Picture, Points, align
 from models.training.sources import TEACHER, SourceError, shared_folder
 
-_BATCH = 16
+_BATCH = 4  # the fastest on a processor: the activations stay in its cache
 _WIDTH = 112
 
 
 class Teacher:
-    """Gives unit-length templates (N, 128) for chips in its own alignment, mirror image averaged in."""
+    """Gives unit-length templates (N, 128) for chips in its own alignment."""
 
     def __init__(self, file: Path | None = None, threads: int = 2) -> None:
         file = file or shared_folder() / TEACHER
@@ -31,17 +31,23 @@ class Teacher:
         )
         self._input = self._session.get_inputs()[0].name
 
-    def templates(self, chips: Picture) -> npt.NDArray[np.float32]:
-        """(N, 112, 112, 3) uint8 BGR in the teacher's alignment -> (N, 128) float32, unit length."""
-        parts = [self._both_sides(chips[i : i + _BATCH]) for i in range(0, len(chips), _BATCH)]
+    def templates(self, chips: Picture, mirrored: bool = True) -> npt.NDArray[np.float32]:
+        """(N, 112, 112, 3) uint8 BGR in the teacher's alignment -> (N, 128) float32, unit length.
+
+        ``mirrored`` adds the output for the mirror image, at twice the time.
+        """
+        parts = [self._batch(chips[i : i + _BATCH], mirrored) for i in range(0, len(chips), _BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, 128), np.float32)
 
-    def _both_sides(self, chips: Picture) -> npt.NDArray[np.float32]:
+    def _batch(self, chips: Picture, mirrored: bool) -> npt.NDArray[np.float32]:
         rgb = np.ascontiguousarray(chips[..., ::-1].transpose(0, 3, 1, 2), dtype=np.float32)
-        both = np.concatenate([rgb, rgb[..., ::-1]])
-        out = np.asarray(self._session.run(None, {self._input: both})[0], dtype=np.float32)
-        total = out[: len(chips)] + out[len(chips) :]
+        total = self._run(rgb)
+        if mirrored:
+            total = total + self._run(np.ascontiguousarray(rgb[..., ::-1]))
         return cast(npt.NDArray[np.float32], total / np.linalg.norm(total, axis=1, keepdims=True))
+
+    def _run(self, rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.asarray(self._session.run(None, {self._input: rgb})[0], dtype=np.float32)
 
 
 def teacher_view(canvas: Picture, points: Points) -> Picture:

@@ -1,0 +1,126 @@
+"""``python -m models.training embedder ...``: the embedder's recipe, step by step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import typer
+
+from models.training.sources import REPOSITORY
+
+app = typer.Typer(help="The embedder: from public-domain weights to a measured pack.", no_args_is_help=True)
+
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Threads = Annotated[int, typer.Option(help="Processor threads to use at most.")]
+
+
+@app.command()
+def morphs(
+    shards: Annotated[int, typer.Option(help="How many shards of 2,000 mixed faces the cache should hold.")] = 20,
+    seed: Seed = 0,
+    threads: Threads = 2,
+) -> None:
+    """Mix training faces and have the teacher label them; resumes at the first missing shard."""
+    from models.training.dataset import training_faces
+    from models.training.morphs import make_shard, save_shard, shard_file
+    from models.training.sources import cache_folder
+    from models.training.teacher import Teacher
+
+    cv2.setNumThreads(1)
+    faces, teacher = training_faces(), Teacher(threads=threads)
+    for index in range(shards):
+        file = shard_file(cache_folder(), seed, index)
+        if not file.is_file():
+            save_shard(make_shard(faces, teacher, seed, index), file)
+
+
+@app.command()
+def train(
+    run: Annotated[str, typer.Option(help="Name of the run; the same name resumes it.")] = "lamp",
+    chips: Annotated[int, typer.Option(help="Chips to learn from.")] = 800_000,
+    minutes: Annotated[float, typer.Option(help="Stop by the clock too; 0: never.")] = 0.0,
+    shards: Annotated[int, typer.Option(help="Shards of mixed faces to use.")] = 20,
+    rate: Annotated[float, typer.Option(help="Greatest learning rate.")] = 3e-4,
+    clean_share: float = 0.7,
+    mixed_share: float = 0.4,
+    label_share: Annotated[float, typer.Option(help="How far a target goes towards its identity's mean.")] = 0.3,
+    bank: float = 0.15,
+    tail: float = 8.0,
+    seed: Seed = 0,
+    threads: Threads = 2,
+) -> None:
+    """Fine-tune the public-domain network on the teacher's templates; a GPU is used where there is one."""
+    from models.training.dataset import load_lessons
+    from models.training.dlib_weights import read_weights
+    from models.training.embedder_net import from_dlib
+    from models.training.embedder_train import Plan, Training
+    from models.training.faces import load_faces
+    from models.training.losses import LossWeights
+    from models.training.sources import cache_folder, dlib_weights_file
+
+    cv2.setNumThreads(1)
+    plan = Plan(
+        chips=chips,
+        minutes=minutes,
+        rate=rate,
+        clean_share=clean_share,
+        mixed_share=mixed_share,
+        seed=seed,
+        threads=threads,
+        weights=LossWeights(bank=bank, tail=tail),
+    )
+    lessons = load_lessons(cache_folder(), shards, seed, label_share)
+    faces = load_faces("lfw")
+    net = from_dlib(read_weights(dlib_weights_file()), spatial=True)
+    Training(net, lessons, faces.part(faces.held_out), plan, cache_folder() / run).run()
+
+
+@app.command()
+def public(
+    pack: Annotated[Path, typer.Option(help="Folder of the pack to write.")] = REPOSITORY / "models" / "open-embedder",
+    samples: Annotated[int, typer.Option(help="Training faces that set the int8 ranges.")] = 400,
+    seed: Seed = 0,
+) -> None:
+    """Convert the public-domain network, quantise it to int8 and write its pack."""
+    from models.training.embedder_export import export_public
+
+    export_public(pack, samples, seed)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Option(help="Name of the training run to export.")] = "lamp",
+    pack: Annotated[Path, typer.Option(help="Folder of the pack to write.")] = REPOSITORY / "models" / "lamp-embedder",
+    version: Annotated[str, typer.Option(help="The pack's version.")] = "1.0.0",
+    samples: Annotated[int, typer.Option(help="Training faces that set the int8 ranges.")] = 400,
+    seed: Seed = 0,
+) -> None:
+    """Quantise a run's averaged network to int8 and write its pack."""
+    from models.training.embedder_export import export_tuned
+
+    export_tuned(run, pack, version, samples, seed)
+
+
+@app.command()
+def measure(
+    pack: Annotated[Path, typer.Option(help="Pack to measure.")] = REPOSITORY / "models" / "lamp-embedder",
+    dlib: Annotated[bool, typer.Option("--dlib", help="Measure dlib-bin itself on the pack's chips.")] = False,
+    mirrored: Annotated[bool, typer.Option("--mirrored", help="Add each chip's mirror image.")] = False,
+    identify: Annotated[bool, typer.Option(help="Open-set identification too.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the README's figures of an embedder pack, on identities that no training saw."""
+    from appliance.packs import load
+    from models.training import measure as measuring
+
+    opened = load(pack)
+    embed = measuring.dlib_embedder() if dlib else measuring.pack_embedder(opened, mirrored)
+    table = measuring.write_table(measuring.measure(embed, opened, identify))
+    if as_json:
+        typer.echo(json.dumps(table))
+        return
+    for name, value in table.items():
+        typer.echo(f"{name:28} {value}")

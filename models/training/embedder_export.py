@@ -1,0 +1,92 @@
+"""Turn an embedder into its pack: float TFLite, int8 by a representative set of training chips, manifest, golden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.training.chips import (
+    DLIB_LANDMARKS,
+    DLIB_WIDTH,
+    LANDMARKS,
+    WIDTH,
+    Picture,
+    Points,
+    align,
+    chips_of_canvases,
+)
+from models.training.dataset import training_faces
+from models.training.dlib_weights import read_weights
+from models.training.edgetpu import objections
+from models.training.embedder_net import MEAN, SCALE, FaceNet, from_dlib, normalise
+from models.training.export import ExportError, input_name, to_int8, to_tflite
+from models.training.pack_writer import PackText, write_embedder_pack
+from models.training.sources import SourceError, cache_folder, dlib_weights_file
+
+_PUBLIC = PackText(
+    "open-embedder",
+    "1.0.0",
+    "CC0-1.0",
+    "dlib's face recognition ResNet by Davis E. King, from face_recognition_models 0.3.0, converted and quantised",
+    "public domain; no evaluation for operational use is implied: calibrate it before any deployment",
+)
+_TUNED = PackText(
+    "lamp-embedder",
+    "1.0.0",
+    "LicenseRef-Research-Only",
+    "open-embedder's network, fine-tuned by the recipe in models/training on LFW, UTKFace and a teacher's templates",
+    "research and evaluation only: the teacher and the photographs it learnt from are licensed for research",
+)
+
+
+def export_public(folder: Path, samples: int, seed: int) -> None:
+    """The pack of the network as dlib made it, 150 x 150."""
+    net = from_dlib(read_weights(dlib_weights_file()))
+    chips = _representative(samples, seed, DLIB_LANDMARKS, DLIB_WIDTH)
+    write_embedder_pack(folder, _PUBLIC, quantised(net, chips), "embedder_int8.tflite", DLIB_LANDMARKS, DLIB_WIDTH)
+
+
+def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int) -> None:
+    """The pack of a run's averaged network, 112 x 112; raises SourceError without such a run."""
+    net = averaged_net(cache_folder() / run / "checkpoint.pt")
+    chips = _representative(samples, seed, LANDMARKS, WIDTH)
+    text = PackText(_TUNED.name, version, _TUNED.licence, _TUNED.origin, _TUNED.terms)
+    write_embedder_pack(folder, text, quantised(net, chips), "embedder_int8.tflite", LANDMARKS, WIDTH)
+
+
+def averaged_net(checkpoint: Path) -> FaceNet:
+    """The averaged network of a checkpoint."""
+    if not checkpoint.is_file():
+        raise SourceError(f"no checkpoint at {checkpoint}: run python -m models.training embedder train first")
+    net = FaceNet(spatial=True)
+    net.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"])
+    return net.eval()
+
+
+def quantised(net: FaceNet, chips: Picture) -> bytes:
+    """The int8 file; refuses a graph that an Edge TPU would not take whole."""
+    floating = to_tflite(net, torch.zeros(1, 3, *chips.shape[1:3]))
+    inputs = network_inputs(chips)
+    black, white = (0 - max(MEAN)) / SCALE, (255 - min(MEAN)) / SCALE
+    model = to_int8(floating, (each[None] for each in inputs), {input_name(floating): (black, white)})
+    if found := objections(model):
+        raise ExportError(f"the Edge TPU would not take this graph: {found[0]}")
+    return model
+
+
+def network_inputs(chips: Picture) -> npt.NDArray[np.float32]:
+    """(N, H, W, 3) uint8 BGR -> float inputs in the file's order (N, H, W, 3)."""
+    tensor = normalise(torch.from_numpy(np.ascontiguousarray(chips))).permute(0, 2, 3, 1)
+    return np.ascontiguousarray(tensor.numpy(), dtype=np.float32)
+
+
+def _representative(samples: int, seed: int, landmarks: Points, width: int) -> Picture:
+    """Chips of training faces, drawn by ``seed``."""
+    faces = training_faces()
+    rows = np.sort(np.random.default_rng(seed).choice(len(faces.names), samples, replace=False))
+    if width == WIDTH:
+        return chips_of_canvases(faces.canvases[rows])
+    return np.stack([align(faces.canvases[row], faces.points[row], landmarks, width) for row in rows])

@@ -1,0 +1,83 @@
+"""Write an embedder's pack: the exported file, the golden input and output, and the manifest that pins both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from appliance.embed import Embedder
+from appliance.packs import load
+from models.training.chips import Points
+from models.training.embedder_net import LENGTH, MEAN, SCALE
+from models.training.golden import drawn_face
+
+_TOLERANCE = 0.99
+
+
+@dataclass(frozen=True)
+class PackText:
+    """The words of a manifest."""
+
+    name: str
+    version: str
+    licence: str
+    origin: str
+    terms: str
+
+
+def write_embedder_pack(folder: Path, text: PackText, model: bytes, file: str, landmarks: Points, width: int) -> None:
+    """Fill ``folder`` with ``model`` as ``file`` and all that the pack contract asks; square chips of ``width``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_bytes(model)
+    face = drawn_face(width, width, landmarks)
+    placeholder = np.zeros(LENGTH, np.float32)  # the pack must load before it can say what its output is
+    for output in (placeholder, None):
+        if output is None:
+            output = Embedder(load(folder)).embed(face[None])[0]
+        np.savez(folder / "golden.npz", input=face, output=output)
+        (folder / "pack.toml").write_text(_manifest(folder, text, file, landmarks, width), encoding="utf-8")
+
+
+def _manifest(folder: Path, text: PackText, file: str, landmarks: Points, width: int) -> str:
+    points = ", ".join(f"[{x:.3f}, {y:.3f}]" for x, y in landmarks)
+    return f"""format = 1
+name = {json.dumps(text.name)}
+role = "embedder"
+version = {json.dumps(text.version)}
+runtime = "litert"
+licence = {json.dumps(text.licence)}
+origin = {json.dumps(text.origin)}
+terms = {json.dumps(text.terms)}
+calibration = "calibration.json"
+
+[input]
+layout = "nhwc"
+colour = "rgb"
+mean = [{", ".join(map(str, MEAN))}]
+scale = [{SCALE}, {SCALE}, {SCALE}]
+
+[embedder]
+width = {width}
+height = {width}
+length = {LENGTH}
+landmarks = [{points}]
+
+[[files]]
+path = {json.dumps(file)}
+sha256 = "{_digest(folder / file)}"
+width = {width}
+height = {width}
+
+[golden]
+path = "golden.npz"
+sha256 = "{_digest(folder / "golden.npz")}"
+tolerance = {_TOLERANCE}
+"""
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
