@@ -13,16 +13,20 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from appliance import config as configs
 from appliance import fetch, golden, packs, unit
+from appliance.check import check
 from appliance.console import run_app
 from appliance.courier import run_courier, spawn
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.errors import CaptureError, CourierError
+from appliance.keys_cli import keys_app
+from appliance.mqtt import BrokerAddress
 from appliance.vision import Summary
 
 app = typer.Typer(
@@ -40,6 +44,7 @@ Exit codes: 0 done, 1 failed, 2 config or usage, 3 camera or clip, 4 model pack,
 """,
 )
 models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here, are they whole, get larger ones.")
+app.add_typer(keys_app("unit"), name="keys")
 app.add_typer(models_app, name="models")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
@@ -94,10 +99,30 @@ def courier_command(config: ConfigOption = Path("unit.toml")) -> None:
     run_courier(unit.courier_settings(settings), stop=stop)
 
 
+@app.command("check")
+def check_command(config: ConfigOption = Path("unit.toml"), as_json: JsonOption = False) -> None:
+    """Is everything there that scanning needs? A line each: what was found, or what to do. Scans nothing."""
+    lines = []
+    for line in check(configs.load(config)):
+        lines.append(line)
+        if not as_json:
+            mark = "[green]ok  [/]" if line.good else "[red]STOP[/]"
+            _out.print(f"{mark} {line.name:<16} {escape(line.text)}", soft_wrap=True, highlight=False)
+    if as_json:
+        print(json.dumps([asdict(line) for line in lines]))
+    if not all(line.good for line in lines):
+        raise typer.Exit(1)
+
+
 @app.command("config")
-def config_command() -> None:
-    """Print a commented configuration to start from."""
-    sys.stdout.write(configs.EXAMPLE)
+def config_command(
+    camera: Annotated[str, typer.Option(help="The first camera's source.")] = "/dev/video0",
+    smallest_face: Annotated[int, typer.Option(help="Width in camera pixels of the smallest face to compare.")] = 40,
+    broker: Annotated[str, typer.Option(help="HOST:PORT of the broker.")] = "control.example:8883",
+) -> None:
+    """Print a commented configuration to start from: bluelamp-unit config > unit.toml"""
+    address = BrokerAddress.parse(broker)
+    sys.stdout.write(configs.example(camera, smallest_face, address.host, address.port))
 
 
 @models_app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -182,7 +183,15 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-EXAMPLE = """\
+def example(
+    camera: str = "/dev/video0", smallest_face: int = 40, host: str = "control.example", port: int = 8883
+) -> str:
+    """A commented configuration to start from."""
+    quoted = {"camera": json.dumps(camera), "host": json.dumps(host), "port": port, "smallest_face": smallest_face}
+    return _EXAMPLE.format(**quoted)
+
+
+_EXAMPLE = """\
 # Bluelamp unit. Relative paths start at this file's folder. Check it with: bluelamp-unit check --config THIS
 
 [unit]
@@ -197,13 +206,13 @@ threads = 2                       # CPU threads of each network
 
 [[camera]]                        # one block a camera; several may run at once
 name = "gate"
-source = "/dev/video0"            # or clip.mp4, a folder of pictures, rtsp://user:password@host/path,
+source = {camera}            # or clip.mp4, a folder of pictures, rtsp://user:password@host/path,
                                   # or a GStreamer pipeline ("nvarguscamerasrc ! ... ! appsink" on a Jetson)
 # pace = "real"                   # files only: play at their own speed, drop frames like a camera
 # fps = 10                        # folders only
 
 [detect]
-smallest_face = 40                # width in camera pixels of the smallest face worth comparing
+smallest_face = {smallest_face}                # width in camera pixels of the smallest face worth comparing
 score = 0.6
 
 [decide]
@@ -216,8 +225,8 @@ repeat_seconds = 30               # the same reference on the same camera is not
 chip = true                       # send the compared face, at most 200 x 200 pixels
 
 [broker]
-host = "control.example"
-port = 8883
+host = {host}
+port = {port}
 
 [health]
 seconds = 10

@@ -12,7 +12,7 @@ from appliance.errors import ConfigError
 
 def test_the_commented_example_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "unit.toml"
-    path.write_text(config.EXAMPLE, encoding="utf-8")
+    path.write_text(config.example(), encoding="utf-8")
     loaded = config.load(path)
     assert loaded.unit.keys == tmp_path / "keys", "relative paths start at the config's folder"
     assert loaded.camera[0].source == "/dev/video0"
@@ -20,7 +20,7 @@ def test_the_commented_example_is_valid(tmp_path: Path) -> None:
 
 def test_misspelt_keys_are_errors_with_a_suggestion_on_every_level(tmp_path: Path) -> None:
     path = tmp_path / "unit.toml"
-    text = config.EXAMPLE.replace("smallest_face", "smalest_face").replace("port = 8883", "prot = 8883")
+    text = config.example().replace("smallest_face", "smalest_face").replace("port = 8883", "prot = 8883")
     path.write_text(text.replace("watchlist =", "watchlst ="), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         config.load(path)
@@ -31,7 +31,7 @@ def test_misspelt_keys_are_errors_with_a_suggestion_on_every_level(tmp_path: Pat
 
 def test_a_threshold_cannot_be_set_here(tmp_path: Path) -> None:
     path = tmp_path / "unit.toml"
-    path.write_text(config.EXAMPLE.replace("agreement = 0.6", "threshold = 0.1"), encoding="utf-8")
+    path.write_text(config.example().replace("agreement = 0.6", "threshold = 0.1"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"decide\.threshold: unknown key"):
         config.load(path)
 
@@ -53,6 +53,6 @@ def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
 
 def test_two_cameras_need_two_names(tmp_path: Path) -> None:
     path = tmp_path / "unit.toml"
-    path.write_text(config.EXAMPLE + '\n[[camera]]\nname = "gate"\nsource = "1"\n', encoding="utf-8")
+    path.write_text(config.example() + '\n[[camera]]\nname = "gate"\nsource = "1"\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="same name"):
         config.load(path)
