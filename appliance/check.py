@@ -15,7 +15,7 @@ from appliance.config import CameraPart, UnitConfig
 from appliance.detect import Detector
 from appliance.errors import BluelampError, CourierError
 from appliance.sources import open_source
-from appliance.watchlist import utc
+from appliance.watchlist import Watchlist, utc
 
 _ROOM = 200_000_000  # bytes; an outbox of some 5,000 alerts with their chips
 _BROKER_SECONDS = 5.0
@@ -35,14 +35,14 @@ class Line:
 
 def check(config: UnitConfig) -> Iterator[Line]:
     """Try everything without scanning; later lines that need an earlier one that failed are left out."""
-    folder, line = _tried("keys", lambda: keys.load(config.unit.keys), lambda f: f"unit {f.identity.name}")
+    folder, line = _tried("keys", lambda: keys.load(config.unit.keys), _name)
     yield line
     recognisers, line = _tried("models", lambda: unit.open_recognisers(config), lambda _: "digests and golden records")
     yield line
     if folder is not None and recognisers is not None:
         content, line = _tried(
             "watchlist", lambda: unit.open_list(config, folder, recognisers.models, time.time()),
-            lambda w: f"{len(w.manifest.entries)} templates, until {utc(w.manifest.not_after)}",
+            _list,
         )  # fmt: skip
         yield line
         if content is not None:
@@ -61,6 +61,14 @@ def _tried(name: str, act: Callable[[], Found], tell: Callable[[Found], str]) ->
     except BluelampError as error:
         return None, Line(name, False, str(error))
     return found, Line(name, True, tell(found))
+
+
+def _name(folder: keys.KeyFolder) -> str:
+    return f"unit {folder.identity.name}, roster version {folder.roster.version}"
+
+
+def _list(content: Watchlist) -> str:
+    return f"{len(content.manifest.entries)} templates, until {utc(content.manifest.not_after)}"
 
 
 def _picture(camera: CameraPart, detector: Detector | None) -> str:
