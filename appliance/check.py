@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from appliance import keys, tls, unit
 from appliance.config import CameraPart, UnitConfig
@@ -55,7 +55,7 @@ def check(config: UnitConfig) -> Iterator[Line]:
     yield Line("clock", True, utc(time.time()) + " (compare it with another one)")
 
 
-def _tried(name: str, act: Callable[[], Found], tell: Callable[[Found], str]) -> tuple[Found | None, Line]:
+def _tried(name: str, act: Callable[[], Found], tell: Callable[[Any], str]) -> tuple[Found | None, Line]:
     try:
         found = act()
     except BluelampError as error:
