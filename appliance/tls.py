@@ -91,7 +91,7 @@ def explain(error: object) -> str:
         "certificate has expired": "the broker's certificate has expired; renew it (or check the clock)",
         "CERTIFICATE_VERIFY_FAILED": "the broker's certificate is not by our authority; both must come from one base",
         "WRONG_VERSION_NUMBER": "this is not a TLS port",
-        "EOF occurred": "it hung up when it saw our certificate: revoked, expired or of another base? Its log says which",
+        "EOF occurred": "it hung up when it saw our certificate: revoked, expired, of another base? Its log tells",
         "PROTOCOL_VERSION": "the broker does not speak TLS 1.3",
     }
     found = next((words for mark, words in advice.items() if mark.lower() in text.lower()), "")

@@ -259,7 +259,8 @@ def test_only_the_owner_can_reach_the_socket(courier: Courier, chosen: CourierSe
 def test_another_user_is_refused_even_where_the_file_lets_it_in(settings: Settings) -> None:
     program = (
         "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
-        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(5); sys.exit(0 if s.recv(1) == b'' else 1)"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(5); "
+        "sys.exit(0 if s.recv(1) == b'' else 1)"
     )
     with tempfile.TemporaryDirectory() as folder:
         courier = Courier(settings(NOWHERE, socket=Path(folder) / "s"))
