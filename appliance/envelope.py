@@ -21,9 +21,9 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signer
 
 from appliance.errors import SealError
-from appliance.limits import LIMITS
 from appliance.records import Record
 
+DOCUMENT_BYTES = 16_000_000  # a pre-flight of 10,000 references; other kinds are bounded lower where they are read
 RecordType = TypeVar("RecordType", bound=Record)
 
 
@@ -84,7 +84,7 @@ def verified_signers(envelope: Envelope, kind: str, keys: Sequence[Key]) -> list
 
 def parse(blob: bytes, kind: str) -> Envelope:
     """The envelope, its form checked to the byte, no signature verified. Raises SealError."""
-    if len(blob) > LIMITS.config_bytes:
+    if len(blob) > DOCUMENT_BYTES:
         raise SealError(f"{len(blob)} bytes are too many for a signed {kind}; choose the right file")
     try:
         envelope = Envelope.from_dict(json.loads(blob))

@@ -7,7 +7,7 @@ impact assessment. What the unit then checks before it scans is numbered in armi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,8 +15,10 @@ from securesystemslib.signer import Key
 
 from appliance import envelope
 from appliance.errors import SealError
+from appliance.keys import Roster
 from appliance.limits import LIMITS
 from appliance.records import Models, Record
+from appliance.watchlist import utc
 
 KIND = "order"
 GREATEST_FPIR = 0.001  # 1 in 1,000 (Bridges; requirement 11): no order may allow more
@@ -146,6 +148,45 @@ def read(blob: bytes, authorities: Sequence[Key], quorum: int) -> Order:
         raise OrderError(str(error)) from error
 
 
-def signers(blob: bytes, names: Mapping[str, str]) -> list[str]:
-    """Who signed, by name where the key is known. Nothing is verified: for showing only."""
-    return [names.get(keyid, f"unknown key {keyid[:12]}...") for keyid in envelope.parse(blob, KIND).signatures]
+def signers(blob: bytes) -> list[str]:
+    """Key ids on an order, nothing verified."""
+    return list(envelope.parse(blob, KIND).signatures)
+
+
+def shown(blob: bytes, roster: Roster) -> list[tuple[str, str]]:
+    """An order as people read it, unverified: signers are named, not vouched for."""
+    names = {a.signing_key().keyid: a.name for a in roster.authorities}
+    ids = envelope.parse(blob, KIND).signatures
+    signed_by = [names.get(keyid, f"unknown key {keyid[:12]}...") for keyid in ids]
+    return words(envelope.unverified(blob, KIND, Order), signed_by)
+
+
+def words(current: Order, signed_by: Sequence[str]) -> list[tuple[str, str]]:
+    """What an order says, in rows of a name and words."""
+    lists = (f"{u.unit}: {u.entries} entries, version {u.version}, file {u.watchlist[:12]}..." for u in current.lists)
+    documents, retention = current.assessments, current.retention
+    rows = [
+        ("deployment", current.deployment), ("purpose", current.purpose), ("authorised by", current.authorised_by),
+        ("signed by", ", ".join(signed_by) or "nobody"),
+        ("place", f"{current.place.name} (polygon of {len(current.place.polygon)} corners)"),
+        ("from", utc(current.not_before)), ("until", utc(current.not_after)), ("units", "; ".join(lists)),
+        ("threshold", f"{current.threshold:.3f}"), ("false alerts to expect", _expected(current)),
+        ("adjudicators", f"{current.adjudicators} before any intervention"),
+        ("kept", f"alerts {retention.alert_hours:g} h, confirmed ones {retention.confirmed_days:g} days"),
+        ("face pictures in alerts", "yes" if current.chips else "no"),
+        ("later list versions", str(current.later_versions)),
+        ("live FPIR too high", "alarm and disarm" if current.fpir_disarms else "alarm"),
+        ("impact assessment", documents.impact_assessment), ("policy document", documents.policy_document),
+        ("equality assessment", documents.equality_assessment),
+        ("models", f"detector {current.models.detector[:12]}..., embedder {current.models.embedder[:12]}..."),
+        ("pre-flight", current.preflight[:12] + "..."), ("report by group", current.performance[:12] + "..."),
+    ]  # fmt: skip
+    return rows + [("signage" if i == 0 else "", item) for i, item in enumerate(current.signage)]
+
+
+def _expected(current: Order) -> str:
+    rate = 1 / max(current.projected_fpir, 1e-12)
+    return (
+        f"{current.projected_alerts:.2f} among {current.footfall} faces (1 in {rate:,.0f}; at most 1 in "
+        f"{1 / current.greatest_fpir:,.0f} is allowed)"
+    )

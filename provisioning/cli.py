@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from appliance.console import run_app
-from provisioning import enrol_cli, issue_cli, keys_cli
+from provisioning import enrol_cli, issue_cli, keys_cli, order_cli, preflight_cli
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,8 +23,12 @@ Exit codes: 0 done, 1 failed, 2 config or usage, 4 model pack, 5 seal, order or 
 app.add_typer(keys_cli.app, name="keys")
 app.command()(enrol_cli.enrol)
 app.add_typer(enrol_cli.app, name="references")
+app.command()(preflight_cli.preflight)
 app.command()(issue_cli.issue)
 app.command()(issue_cli.inspect)
+app.add_typer(order_cli.app, name="order")
+app.add_typer(order_cli.receipts_app, name="receipts")
+app.add_typer(order_cli.audit_app, name="audit")
 
 
 def main() -> None:

@@ -50,7 +50,8 @@ def enrol(
     with _bar() as bar:
         task = bar.add_task("enrolling", total=None)
         summary = enrol_images(
-            opened, source, packs.load(detector), packs.load(embedder), defaults=_pairs(field or []), update=update, largest=largest,
+            opened, source, packs.load(detector), packs.load(embedder), defaults=_pairs(field or []), update=update,
+            largest=largest,
             threads=threads, progress=lambda done, of: bar.update(task, completed=done, total=of),
         )  # fmt: skip
     path = html or base / "reports" / "enrolment.html"

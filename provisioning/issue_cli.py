@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import keys, packs, seal, watchlist
+from appliance import envelope, keys, packs, seal, watchlist
+from appliance import preflight as preflights
 from appliance.errors import EnrolmentError
 from appliance.limits import LIMITS
+from appliance.preflight import Preflight
 from appliance.seal import Sealed
 from appliance.watchlist import utc
 from provisioning import issue as issuing
@@ -23,7 +25,7 @@ from provisioning.base import Base, open_base
 from provisioning.enrol_cli import BaseFolder, Detector, Embedder, Json
 from provisioning.issue import Issued, Window
 from provisioning.moments import moment
-from provisioning.selection import select
+from provisioning.selection import Selection, select
 
 _out = Console(soft_wrap=True, highlight=False)
 
@@ -43,6 +45,7 @@ def issue(
     category_threshold: Annotated[list[str] | None, typer.Option(help="A category's own: missing-at-risk=0.6.")] = None,
     category: Annotated[list[str] | None, typer.Option(help="Only these categories; repeat.")] = None,
     reference: Annotated[list[str] | None, typer.Option(help="Only these identifiers; repeat.")] = None,
+    preflight: Annotated[Path | None, typer.Option(help="preflight.json: its thresholds, and wolves' own.")] = None,
     as_json: Json = False,
 ) -> None:
     """Seal a watchlist to units for one deployment. Issued again, it is the next version: additions, removals."""
@@ -51,9 +54,13 @@ def issue(
     models = packs.load(detector), packs.load(embedder)
     on = datetime.datetime.fromtimestamp(window.not_before, datetime.timezone.utc).date()
     chosen = select(opened, *models, on=on, categories=category, identifiers=reference)
+    looked = None if preflight is None else _looked_over(opened, chosen, preflight)
+    if looked is not None:
+        threshold, fpir = looked.threshold, None
     limits = issuing.thresholds(
         models[1], models[0], len(chosen.rows), threshold=threshold, fpir=None if fpir is None else rate(fpir),
-        by_category={k: float(v) for k, v in (c.split("=", 1) for c in category_threshold or [])},
+        by_category=_category_thresholds(category_threshold or []),
+        by_reference={} if looked is None else {w.reference_identifier: w.threshold for w in looked.wolves},
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     issued = [
@@ -101,6 +108,22 @@ def rate(text: str) -> float:
     return value
 
 
+def _looked_over(base: Base, chosen: Selection, path: Path) -> Preflight:
+    """The pre-flight of exactly this list. Raises EnrolmentError for one of another."""
+    blob = keys.read_bounded(path, envelope.DOCUMENT_BYTES)
+    report = envelope.read(blob, preflights.KIND, Preflight, base.all_signers())
+    if report.content != chosen.digest:
+        raise EnrolmentError(f"{path}: looked at another list than the one to be issued; run preflight again")
+    return report
+
+
+def _category_thresholds(items: list[str]) -> dict[str, float]:
+    try:
+        return {k: float(v) for k, v in (item.split("=", 1) for item in items)}
+    except ValueError as error:
+        raise EnrolmentError("--category-threshold: write missing-at-risk=0.6") from error
+
+
 def _window(base: Base, deployment: str, start: str | None, end: str | None, zone: str | None, now: float) -> Window:
     """The window given, or the one the deployment already has."""
     known = next((Window(r.not_before, r.not_after) for r in issuing.records(base) if r.deployment == deployment), None)
@@ -116,8 +139,9 @@ def _inside(sealed: Sealed, folder: keys.KeyFolder) -> dict[str, Any]:
     manifest, _, content = watchlist.parse_plaintext(seal.open_sealed(sealed, folder.sealing))
     inside = manifest.model_dump(exclude={"entries"})
     entries = manifest.entries
+    names = {e.reference_identifier for e in entries}
     inside |= {
-        "verified": True, "content": content, "entries": len(entries), "references": len({e.reference_identifier for e in entries}),
+        "verified": True, "content": content, "entries": len(entries), "references": len(names),
         "categories": dict(Counter(e.category for e in entries)),
         "raised_thresholds": sum(e.threshold is not None for e in entries),
     }  # fmt: skip

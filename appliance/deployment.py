@@ -1,0 +1,227 @@
+"""A deployment on the unit, from files: gather what arming looks at, record it, open the permit, end it.
+
+order.json        beside it: preflight.json, report.json       brought from base
+state/armed.json  the arming, signed by the unit               written by `arm`
+state/disarm      anybody on the van made it: stop             written by `disarm`
+state/recall.json what the broker delivered as a recall        written by the courier
+state/receipts/   what was erased                              written at the end
+state/audit.log   the log of every act
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance import arming, audit, calibration, clock, envelope, erasure, keys, recall, seal, watchlist
+from appliance.arming import Armed, Confirmed, Evidence, Permit, Step
+from appliance.audit import Audit
+from appliance.clock import SteadyClock
+from appliance.erasure import Ending, Reason, Receipt
+from appliance.errors import KeyFileError, PackError, WatchlistError
+from appliance.limits import LIMITS
+from appliance.order import Order, OrderError
+from appliance.packs import Pack
+from appliance.performance import REPORT_BYTES
+from appliance.place import PositionSource
+from appliance.records import Models
+from appliance.watchlist import Watchlist
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a unit's files are, and its position source where one is configured."""
+
+    key_folder: Path
+    watchlist: Path
+    order: Path
+    state: Path
+    position: PositionSource | None = None
+
+    @property
+    def armed(self) -> Path:
+        """The record of the arming."""
+        return self.state / "armed.json"
+
+    @property
+    def disarm(self) -> Path:
+        """The file whose presence stops the unit."""
+        return self.state / "disarm"
+
+    @property
+    def recall(self) -> Path:
+        """Where the courier puts what came as a recall."""
+        return self.state / "recall.json"
+
+    def audit(self, folder: keys.KeyFolder) -> Audit:
+        """The unit's log."""
+        return Audit(self.state / "audit.log", folder.signer)
+
+
+@dataclass(frozen=True)
+class Recognisers:
+    """The two packs in use."""
+
+    detector: Pack
+    embedder: Pack
+
+    @property
+    def models(self) -> Models:
+        """Their digests."""
+        return Models(detector=self.detector.digest, embedder=self.embedder.digest)
+
+
+def examine(
+    site: Site, folder: keys.KeyFolder, packs: Recognisers, signage: Mapping[str, Confirmed], now: float | None = None
+) -> tuple[Order, list[Step]]:
+    """Every step of arming, for showing. Raises OrderError or WatchlistError where order or list cannot be believed."""
+    now = time.time() if now is None else now
+    content = open_list(site, folder, packs.models, now)
+    try:
+        return arming.check(gather(site, folder, packs, content, signage, now))
+    finally:
+        content.erase()
+
+
+def arm(
+    site: Site,
+    folder: keys.KeyFolder,
+    packs: Recognisers,
+    signage: Mapping[str, Confirmed],
+    by: str,
+    now: float | None = None,
+) -> Armed:
+    """Arm: every step must pass. Writes and returns the signed record. Raises OrderError with the step that did not."""
+    point = clock.read_point()
+    now = point.wall if now is None else now
+    content = open_list(site, folder, packs.models, now)
+    evidence = gather(site, folder, packs, content, signage, now)
+    try:
+        current = arming.require(evidence)
+    finally:
+        content.erase()
+    record = Armed(
+        deployment=current.deployment, order=hashlib.sha256(evidence.order_blob).hexdigest(), watchlist=content.digest,
+        content=content.content, version=content.manifest.version, entries=len(content.manifest.entries),
+        sealing_key=_recipient(site.watchlist), point=point, by=by,
+        signage=tuple(signage[item] for item in current.signage),
+    )  # fmt: skip
+    site.state.mkdir(parents=True, exist_ok=True)
+    site.disarm.unlink(missing_ok=True)
+    keys.write_public(site.armed, envelope.sign(record, arming.KIND, folder.signer))
+    site.audit(folder).add("arming", current.deployment, f"order {record.order}, {record.entries} entries, by {by}")
+    return record
+
+
+def open_permit(
+    site: Site, folder: keys.KeyFolder, packs: Recognisers, content: Watchlist, now: float | None = None
+) -> Permit:
+    """The permit under which a unit that was armed scans. All steps are checked again. Raises OrderError."""
+    record = read_armed(site, folder)
+    point = clock.read_point()
+    now = point.wall if now is None else now
+    order_blob = _order_blob(site)
+    if hashlib.sha256(order_blob).hexdigest() != record.order:
+        raise OrderError("the order was exchanged after arming; run: bluelamp-unit arm")
+    behind = clock.since_point(point, record.point)
+    if behind is not None:
+        raise OrderError(f"not armed: {behind}")
+    signage = {c.item: c for c in record.signage}
+    current = arming.require(gather(site, folder, packs, content, signage, now))
+    authorities, unit = folder.roster.authority_keys(), folder.identity.name
+
+    def recalled() -> str | None:
+        found = recall.waiting(site.recall, authorities, unit, current.deployment)
+        return None if found is None else found.reason
+
+    steady = SteadyClock(now, time.monotonic())
+    return Permit(current, steady, site.position, disarmed=site.disarm.exists, recalled=recalled)
+
+
+def finish(
+    site: Site, folder: keys.KeyFolder, reason: Reason, counts: dict[str, int] | None = None
+) -> tuple[Receipt, bytes]:
+    """End the armed deployment: erase, and return the receipt and its sealed form for the courier.
+
+    Raises OrderError where nothing is armed. A run that was cut off is finished by calling it again.
+    """
+    record = read_armed(site, folder)
+    later = sorted(site.watchlist.parent.glob(f"{site.watchlist.name}.next*"))
+    ending = Ending(
+        deployment=record.deployment, sealing_key=record.sealing_key, files=(site.watchlist, *later),
+        watchlist=record.watchlist, order=record.order, entries=record.entries, state=site.state,
+    )  # fmt: skip
+    site.recall.unlink(missing_ok=True)
+    return erasure.erase(folder, ending, reason, site.audit(folder), counts)
+
+
+def read_armed(site: Site, folder: keys.KeyFolder) -> Armed:
+    """The record of the arming, by this unit's own signature. Raises OrderError."""
+    if not site.armed.exists():
+        raise OrderError("not armed; run: bluelamp-unit arm")
+    blob = keys.read_bounded(site.armed, LIMITS.config_bytes)
+    return envelope.read(blob, arming.KIND, Armed, [folder.signer.public_key])
+
+
+def open_list(site: Site, folder: keys.KeyFolder, models: Models, now: float, least_version: int = 0) -> Watchlist:
+    """The sealed watchlist, verified and opened. Raises WatchlistError."""
+    try:
+        blob = keys.read_bounded(site.watchlist, LIMITS.watchlist_bytes)
+    except KeyFileError as error:
+        raise WatchlistError(f"{error}; bring the list that the base issued to this unit") from error
+    return watchlist.open_watchlist(
+        blob, unit=folder.identity.name, keys=folder.sealing, authorities=folder.roster.authority_keys(),
+        models=models, now=now, least_version=least_version,
+    )  # fmt: skip
+
+
+def gather(
+    site: Site,
+    folder: keys.KeyFolder,
+    packs: Recognisers,
+    content: Watchlist,
+    signage: Mapping[str, Confirmed],
+    now: float,
+) -> Evidence:
+    """Everything the steps look at, read once."""
+    log = site.state / "audit.log"
+    entries = audit.verify(log, [folder.signer.public_key]) if log.exists() else []
+    floor, problem = _floor(packs)
+    signed = [folder.roster.made, content.manifest.created, *(e.time for e in entries[-1:])]
+    return Evidence(
+        unit=folder.identity.name, authorities=folder.roster.authority_keys(), quorum=folder.roster.quorum,
+        order_blob=_order_blob(site), watchlist=content, models=packs.models, floor=floor, floor_problem=problem,
+        preflight_blob=_optional(site.order.parent / "preflight.json", envelope.DOCUMENT_BYTES),
+        performance_blob=_optional(site.order.parent / "report.json", REPORT_BYTES),
+        used={e.subject for e in entries if e.act == "erasure"}, newest_signed=max(signed), now=now,
+        position=site.position.latest() if site.position else None, position_wanted=site.position is not None,
+        signage=signage,
+    )  # fmt: skip
+
+
+def _order_blob(site: Site) -> bytes:
+    try:
+        return keys.read_bounded(site.order, LIMITS.config_bytes)
+    except KeyFileError as error:
+        raise OrderError(f"{error}; without a deployment order the unit does not scan") from error
+
+
+def _optional(path: Path, limit: int) -> bytes | None:
+    return keys.read_bounded(path, limit) if path.exists() else None
+
+
+def _recipient(path: Path) -> str:
+    return seal.take_apart(path.read_bytes(), LIMITS.watchlist_bytes).header.recipient
+
+
+def _floor(packs: Recognisers) -> tuple[float | None, str]:
+    try:
+        record = calibration.load(packs.embedder)
+    except PackError as error:
+        return None, str(error)
+    if record.detector != packs.detector.digest:
+        return None, "its calibration was measured with another detector pack"
+    return record.floor, ""

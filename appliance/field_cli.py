@@ -1,0 +1,156 @@
+"""`bluelamp-unit arm`, `disarm`, `order`, `passes`: what the field team does on the van."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from appliance import config as configs
+from appliance import deployment, keys, order, packs, place
+from appliance.arming import Confirmed, Step
+from appliance.bluelist import Pressed, PressLog
+from appliance.config import UnitConfig
+from appliance.deployment import Recognisers, Site
+from appliance.errors import ConfigError
+from appliance.limits import LIMITS
+from appliance.order import Order, OrderError
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+_out = Console(soft_wrap=True, highlight=False)
+
+
+def site_of(settings: UnitConfig, position: str | None = None) -> Site:
+    """The files of a unit's configuration. Raises ConfigError where it names no order."""
+    if settings.unit.order is None:
+        raise ConfigError("the configuration names no order; set 'order' under [unit]: without one nothing is armed")
+    named = position or getattr(settings.unit, "position", None)
+    source = place.source_of(str(named)) if named else None
+    part = settings.unit
+    return Site(part.keys, part.watchlist, settings.unit.order, part.state, source)
+
+
+def recognisers_of(settings: UnitConfig) -> Recognisers:
+    """The packs of a unit's configuration. Raises PackError."""
+    return Recognisers(packs.load(settings.models.detector), packs.load(settings.models.embedder))
+
+
+def arm(
+    config: Config = Path("unit.toml"),
+    yes: Annotated[
+        Path | None, typer.Option("--yes", help='A JSON file of confirmations made elsewhere: {"item": "who"}.')
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who confirms; your user name if not given.")] = None,
+    position: Annotated[
+        str | None, typer.Option(help="gpsd, gpsd://host:port, or a JSON file with a position.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Walk through the signage checklist, check the order step by step, and arm. Nothing scans before this."""
+    settings = configs.load(config)
+    site, used = site_of(settings, position), recognisers_of(settings)
+    folder = keys.load(site.key_folder)
+    current = order.read(keys.read_bounded(site.order, LIMITS.config_bytes), folder.roster.authority_keys(),
+                         folder.roster.quorum)  # fmt: skip
+    name = by or getpass.getuser()
+    signage = _from_file(yes) if yes else _asked(current, name, folder, site)
+    _, steps = deployment.examine(site, folder, used, signage)
+    if as_json:
+        print(json.dumps([{"step": s.number, "title": s.title, "refusal": s.refusal} for s in steps]))
+    else:
+        _show_steps(steps)
+    record = deployment.arm(site, folder, used, signage, name)
+    if not as_json:
+        _out.print(f"armed for {record.deployment}; disarm at any moment with: bluelamp-unit disarm", style="green")
+
+
+def disarm(config: Config = Path("unit.toml")) -> None:
+    """Stop scanning now and erase the deployment. Anybody on the van may; nobody is asked why."""
+    settings = configs.load(config)
+    site = site_of(settings)
+    site.state.mkdir(parents=True, exist_ok=True)
+    site.disarm.touch()
+    folder = keys.load(site.key_folder)
+    deadline = time.monotonic() + 5
+    while site.armed.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)  # a running unit sees the file within a second and ends the deployment itself
+    if site.armed.exists():
+        receipt, _ = deployment.finish(site, folder, "disarmed")
+        _out.print(f"{receipt.deployment}: key and {len(receipt.files)} sealed files destroyed")
+    site.disarm.unlink(missing_ok=True)
+    _out.print("disarmed")
+
+
+def show_order(config: Config = Path("unit.toml"), as_json: Json = False) -> None:
+    """The deployment order as people read it."""
+    settings = configs.load(config)
+    site = site_of(settings)
+    folder = keys.load(site.key_folder)
+    rows = order.shown(keys.read_bounded(site.order, LIMITS.config_bytes), folder.roster)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    print_order(rows)
+
+
+def passes(config: Config = Path("unit.toml")) -> None:
+    """Log volunteers of the blue list with one key press: Enter = a volunteer passes, f Enter = an alert was false."""
+    settings = configs.load(config)
+    log = PressLog(settings.unit.state / "passes.jsonl")
+    _out.print("Enter: a volunteer passes now.  f Enter: an alert was adjudicated as false.  q Enter: done.")
+    count = 0
+    while (key := input().strip().lower()) != "q":
+        log.add(Pressed(time=time.time(), mark="false" if key == "f" else "passed"))
+        count += 1
+        _out.print(f"{count} logged")
+
+
+def print_order(rows: list[tuple[str, str]]) -> None:
+    """An order's rows as a table."""
+    table = Table(show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, text)
+    _out.print(table)
+
+
+def _show_steps(steps: list[Step]) -> None:
+    table = Table("step", "what", "demanded by", "")
+    for step in steps:
+        result = f"[red]{step.refusal}" if step.refusal else "[green]passed"
+        table.add_row(str(step.number), step.title, step.source, result)
+    _out.print(table)
+
+
+def _asked(current: Order, by: str, folder: keys.KeyFolder, site: Site) -> dict[str, Confirmed]:
+    print_order(order.shown(keys.read_bounded(site.order, LIMITS.config_bytes), folder.roster))
+    _out.print(f"False alerts to expect: {current.projected_alerts:.2f}", style="bold")
+    signage = {}
+    for item in current.signage:
+        if not typer.confirm(f"{item}?", default=False):
+            raise OrderError(f"not armed: signage not confirmed: {item}; put it right and arm again")
+        signage[item] = Confirmed(item=item, at=time.time(), by=by)
+    return signage
+
+
+def _from_file(path: Path) -> dict[str, Confirmed]:
+    data = keys.read_json(path, 'write {"item of the checklist": "who confirmed it"}')
+    if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
+        raise ConfigError(f'{path}: write {{"item of the checklist": "who confirmed it"}}')
+    return {item: Confirmed(item=item, at=time.time(), by=who[:128]) for item, who in data.items()}
+
+
+def mount(app: typer.Typer) -> None:
+    """Add the field team's commands to the unit's command line."""
+    app.command("arm")(arm)
+    app.command("disarm")(disarm)
+    app.command("order")(show_order)
+    app.command("passes")(passes)
