@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from models.training.sources import cache_folder
+from models.training.sources import REPOSITORY, cache_folder
 
 app = typer.Typer(help="The face detector with five landmarks.", no_args_is_help=True, add_completion=False)
 Folder = Annotated[Path | None, typer.Option("--folder", help="Where shards, checkpoint and curves are kept.")]
@@ -33,3 +34,42 @@ def train(
 
     plan = Plan(seed=seed, shards=shards, replay=replay, scenes=scenes, makers=makers, threads=threads)
     typer.echo(f"checkpoint: {run(plan, _folder(folder))}")
+
+
+@app.command()
+def export(
+    folder: Folder = None,
+    pack: Annotated[Path, typer.Option(help="The pack's folder.")] = REPOSITORY / "models" / "lamp-detector",
+    kind: Annotated[str, typer.Option(help="int8, float16 or float32.")] = "int8",
+) -> None:
+    """Write the pack from the checkpoint: a TFLite file for each size, manifest, golden input and output."""
+    from models.training.detector_export import export as run
+
+    run(_folder(folder) / "checkpoint.pt", pack, kind)
+    typer.echo(f"pack: {pack}")
+
+
+@app.command()
+def measure(
+    source: Annotated[Path, typer.Option(help="A pack's folder, or a checkpoint (.pt): that is run in float.")] = (
+        REPOSITORY / "models" / "lamp-detector"
+    ),
+    share: Annotated[int, typer.Option(help="Take every n-th held-out picture.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure against YuNet on held-out photographs, scenes and clips: recall, false faces, landmarks."""
+    from models.training.detector_measure import measure as run
+
+    figures = run(source, share)
+    typer.echo(json.dumps(figures, indent=1) if as_json else as_table(figures))
+
+
+def as_table(figures: dict[str, Any]) -> str:
+    """The figures as text, one line each, nested names joined by dots."""
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            lines += [f"{name}.{line}" for line in as_table(value).splitlines()]
+        else:
+            lines.append(f"{name} = {value:.4f}" if isinstance(value, float) else f"{name} = {value}")
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -113,8 +113,10 @@ def make_shards(folder: Path, seed: int, numbers: list[int], count: int = SHARD)
     missing = [n for n in numbers if not shard_file(folder, n).is_file()]
     if not missing:
         return
-    composer, yunet = Composer(load_album(held=False), seed), YuNet()
+    composer, yunet, parent = Composer(load_album(held=False), seed), YuNet(), parent_process()
     for number in missing:
+        if parent is not None and not parent.is_alive():
+            return  # the training was killed
         save_shard(make_shard(composer, yunet, number, count), shard_file(folder, number))
 
 
@@ -134,6 +136,7 @@ def _make_quietly(folder: Path, seed: int, numbers: list[int], count: int) -> No
     import cv2
 
     cv2.setNumThreads(1)
+    os.nice(3)  # behind the training: it waits for a shard only where none is ready
     make_shards(folder, seed, numbers, count)
 
 

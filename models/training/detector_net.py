@@ -27,7 +27,7 @@ _LARGEST_LOG_SIZE = 6.0
 
 @dataclass(frozen=True)
 class Shape:
-    """Channels of the two stem layers, of the layers at strides 8, 16 and 32, and of the heads; layers at each stride."""
+    """Channels of the stem's layers, of those at strides 8, 16 and 32, and of the heads; layers at each stride."""
 
     stem: tuple[int, int] = (16, 32)
     channels: tuple[int, int, int] = (48, 56, 64)

@@ -1,8 +1,8 @@
 """Teach the detector YuNet's answers: the loop, its loss, its checkpoints and its curves.
 
-One *visit* is a pass over one shard. Every ``replay``-th visit sees a new shard, those between see older ones, each time
-degraded anew. Which shard a visit sees, and how, depends on the seed and the visit's number alone, so that a stopped
-run goes on from its checkpoint as if it had not stopped.
+One *visit* is a pass over one shard. Every ``replay``-th visit sees a new shard, those between see older ones, each
+time degraded anew. Which shard a visit sees, and how, depends on the seed and the visit's number alone, so that a
+stopped run goes on from its checkpoint as if it had not stopped.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def train(plan: Plan, folder: Path) -> Path:
     if checkpoint.is_file():
         restore(state, checkpoint)
     makers = start_makers(folder, plan.seed, plan.shards, plan.makers, plan.scenes) if plan.makers else []
-    curves = Curves(folder / "curves.csv")
+    curves = Curves(folder / "curves.csv", state.visit)
     with _bar() as bar, ThreadPoolExecutor(1) as ahead:
         task = bar.add_task("training", total=plan.visits, completed=state.visit, note="")
         wanted = ahead.submit(_load, plan, folder, state.visit, makers) if state.visit < plan.visits else None
@@ -184,7 +184,7 @@ def batches(shard: Shard, plan: Plan, visit: int) -> Iterator[Batch]:
         rows = order[first : first + plan.batch]
         pictures = np.stack([degraded(rng, shard.scenes[row]) for row in rows])
         labels = [tuple(torch.from_numpy(part[rows]) for part in parts) for parts in shard.labels]
-        yield torch.from_numpy(pictures), labels  # type: ignore[misc]
+        yield torch.from_numpy(pictures), labels
 
 
 def _visit(plan: Plan, state: State, shard: list[Batch]) -> dict[str, float]:
@@ -242,7 +242,7 @@ def _flat(answers: Labels, labels: list[Any]) -> tuple[Any, Any, Any, Tensor]:
     def joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs])
 
-    return joined(scores), joined(boxes), joined(points), torch.cat(weights)  # type: ignore[return-value]
+    return joined(scores), joined(boxes), joined(points), torch.cat(weights)
 
 
 def _follow(state: State) -> None:
@@ -258,8 +258,12 @@ def _follow(state: State) -> None:
 class Curves:
     """One line a visit: visit, step, samples, rate, losses, seconds since the run was (re)started."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, visit: int) -> None:
         self._file, self._start = file, time.monotonic()
+        if file.is_file():  # what a stopped run did after its last checkpoint is done again
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines[1:] if int(line.split(",")[0]) <= visit]
+            file.write_text("".join(lines[:1] + kept), encoding="utf-8")
 
     def add(self, state: State, plan: Plan, losses: dict[str, float]) -> None:
         """Append a line; a new file gets its heading."""

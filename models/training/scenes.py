@@ -247,14 +247,14 @@ def _paste(
         reach = min(reach, int(2.2 * face) + 2)
     left, top = int(centre[0]) - reach, int(centre[1]) - reach
     turn = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), angle, scale)
-    turn[:, 2] += (centre[0] - left - (x + w / 2), centre[1] - top - (y + h / 2))
+    turn[:, 2] += np.array([centre[0] - left - (x + w / 2), centre[1] - top - (y + h / 2)])
     size = (2 * reach, 2 * reach)
     patch = cv2.warpAffine(photograph, turn, size, flags=cv2.INTER_LINEAR)
     mask = np.full(photograph.shape[:2], 255, np.uint8)
     if soft:
         mask = _head_mask(rng, mask.shape, (x, y, w, h))
-    mask = cv2.warpAffine(mask, turn, size, flags=cv2.INTER_LINEAR)
-    _blend(scene, np.asarray(patch, dtype=np.uint8), np.asarray(mask, dtype=np.uint8), left, top)
+    turned = cv2.warpAffine(mask, turn, size, flags=cv2.INTER_LINEAR)
+    _blend(scene, np.asarray(patch, dtype=np.uint8), np.asarray(turned, dtype=np.uint8), left, top)
 
 
 def _shrunk(portrait: Portrait, face: float) -> tuple[Picture, tuple[float, float, float, float]]:
@@ -303,7 +303,7 @@ def _seen_badly(rng: np.random.Generator, scene: Picture) -> Picture:
     if rng.random() < 0.08:
         kernel = np.zeros((15, 15), np.float32)
         length, angle = rng.uniform(2, 7), rng.uniform(0, np.pi)
-        tip = (int(round(7 + length * np.cos(angle))), int(round(7 + length * np.sin(angle))))
+        tip = (round(7 + float(length * np.cos(angle))), round(7 + float(length * np.sin(angle))))
         cv2.line(kernel, (14 - tip[0], 14 - tip[1]), tip, 1.0, 1)
         scene = np.asarray(cv2.filter2D(scene, -1, kernel / kernel.sum()), dtype=np.uint8)
     if rng.random() < 0.12:
@@ -328,7 +328,7 @@ def degraded(rng: np.random.Generator, scene: Picture) -> Picture:
     if rng.random() < 0.25:
         grain = np.empty(out.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(1 << 31)))
-        cv2.randn(grain, 0, float(rng.uniform(1, 14)))
+        cv2.randn(grain, np.zeros(3), np.full(3, rng.uniform(1, 14)))
         out = np.clip(out + grain, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
         blob = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 92))])[1]
