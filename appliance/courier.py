@@ -108,7 +108,7 @@ class Server:
     def _serve(self, stream: socket.socket) -> None:
         hello = link.read_record(stream, Hello)
         point = self._outbox.chain(hello.deployment)
-        queued = self._outbox.depth()
+        queued = self._forwarder.waiting()
         greeting = Greeting(queued=queued)
         if point is not None:
             greeting = Greeting(chain=point.chain, sequence=point.sequence, previous=point.previous, queued=queued)
@@ -134,10 +134,10 @@ class Server:
         try:
             if header.kind == "health":
                 self._forwarder.health(header, container)
-                return Reply(id=header.id, queued=self._outbox.depth())
+                return Reply(id=header.id, queued=self._forwarder.waiting())
             self._outbox.put(container, header)
             self._forwarder.wake()
-            return Reply(id=header.id, stored=True, queued=self._outbox.depth())
+            return Reply(id=header.id, stored=True, queued=self._forwarder.waiting())
         except (OutboxError, CourierError) as error:
             return Reply(id=header.id, error=str(error)[:600])
 

@@ -25,7 +25,7 @@ from appliance.records import CourierState, Header
 from appliance.seal import payload_type
 
 WINDOW = 16  # envelopes on their way at once
-SETTLE = 1.0  # seconds between acknowledgement and deletion
+SETTLE = 3.0  # seconds between acknowledgement and deletion; the broker saves every 2 (control/mosquitto)
 _STATE_SECONDS = 10.0
 _EXPIRE_SECONDS = 30.0
 _STEP_SECONDS = 0.25
@@ -138,7 +138,7 @@ class Forwarder:
         )
 
     def _serve(self, connection: Connection) -> None:
-        connection.publish(self._state("online", self._outbox.depth()))
+        connection.publish(self._state("online", self.waiting()))
         while True:
             self._expire()
             self._feed(connection)
@@ -230,7 +230,7 @@ class Forwarder:
         when, before = self._reported
         if time.monotonic() - when < _STATE_SECONDS:
             return
-        figures = (self._outbox.depth(), self._outbox.count("expired"), self._refusals, int(self.vision_connected))
+        figures = (self.waiting(), self._outbox.count("expired"), self._refusals, int(self.vision_connected))
         self._reported = (time.monotonic(), figures)
         if figures != before:
             connection.publish(self._state("online", figures[0]))
@@ -248,13 +248,15 @@ class Forwarder:
         return not self._sent and not self._outbox.rows(self._cursor, 1) and self._health is None
 
     def _goodbye(self, connection: Connection) -> None:
-        """The retained state says offline; its acknowledgement comes after the broker has saved what went before."""
-        mid = connection.publish(self._state("offline", self._outbox.depth() - len(self._settling)))
-        deadline = time.monotonic() + 2.0
-        while connection.awaits(mid) and time.monotonic() < deadline:
+        """Leave when all that was acknowledged is settled, or the time to stop is over; the state says offline."""
+        mid = connection.publish(self._state("offline", self.waiting()))
+        while (self._settling or connection.awaits(mid)) and not self._stop_over():
             connection.step(0.05)
-        self._outbox.delete([number for _, number in self._settling])
-        self._settling.clear()
+            self._settle()
+
+    def waiting(self) -> int:
+        """How many envelopes the broker does not have yet."""
+        return max(0, self._outbox.depth() - len(self._settling))
 
     def _stop_over(self) -> bool:
         return self._stop_at is not None and time.monotonic() >= self._stop_at

@@ -18,6 +18,9 @@ from appliance.limits import LIMITS
 from appliance.records import Record
 
 
+HUNG_UP = "it hung up when it saw our certificate: revoked, expired, or of another base? Its log tells"
+
+
 class TlsFiles(Record):
     """The CA of the broker, and this client's certificate and private key."""
 
@@ -91,7 +94,9 @@ def explain(error: object) -> str:
         "certificate has expired": "the broker's certificate has expired; renew it (or check the clock)",
         "CERTIFICATE_VERIFY_FAILED": "the broker's certificate is not by our authority; both must come from one base",
         "WRONG_VERSION_NUMBER": "this is not a TLS port",
-        "EOF occurred": "it hung up when it saw our certificate: revoked, expired, of another base? Its log tells",
+        "EOF occurred": HUNG_UP,
+        "reset by peer": HUNG_UP,
+        "Broken pipe": HUNG_UP,
         "PROTOCOL_VERSION": "the broker does not speak TLS 1.3",
     }
     found = next((words for mark, words in advice.items() if mark.lower() in text.lower()), "")

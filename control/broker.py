@@ -140,16 +140,18 @@ class Broker:
         config = self._folder / "mosquitto.conf"
         config.write_text(render_config(self._files, self.address, self._folder))
         command = [str(self._mosquitto.program), "-c", str(config)]
+        said = len(self.log)
         with (self._folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self._mosquitto.environment(), start_new_session=True
             )
         deadline = time.monotonic() + _START_SECONDS
-        while not self._listens():
+        # It listens before it has its signal handlers; a signal in between would end it. "running" comes after both.
+        while " running" not in self.log[said:] or not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                said = " | ".join(self.log.splitlines()[-3:])
+                words = " | ".join(self.log[said:].splitlines()[-3:])
                 self.stop()
-                raise BrokerError(f"mosquitto did not start on {self.address}: {said or 'no message'}")
+                raise BrokerError(f"mosquitto did not start on {self.address}: {words or 'no message'}")
             time.sleep(0.02)
 
     def reload(self) -> None:
