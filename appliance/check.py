@@ -37,18 +37,18 @@ def check(config: UnitConfig) -> Iterator[Line]:
     """Try everything without scanning; later lines that need an earlier one that failed are left out."""
     folder, line = _tried("keys", lambda: keys.load(config.unit.keys), _name)
     yield line
-    recognisers, line = _tried("models", lambda: unit.open_recognisers(config), lambda _: "digests and golden records")
+    networks, line = _tried("models", lambda: unit.open_networks(config), lambda _: "digests and golden records")
     yield line
-    if folder is not None and recognisers is not None:
+    if folder is not None and networks is not None:
         content, line = _tried(
-            "watchlist", lambda: unit.open_list(config, folder, recognisers.models, time.time()),
+            "watchlist", lambda: unit.open_list(config, folder, networks.models, time.time()),
             _list,
         )  # fmt: skip
         yield line
         if content is not None:
             content.erase()
     for camera in config.camera:
-        detector = recognisers.detector if recognisers is not None else None
+        detector = networks.detector if networks is not None else None
         yield _tried(f"camera {camera.name}", partial(_picture, camera, detector), str)[1]
     yield _tried("disk", lambda: _room(config), str)[1]
     yield _tried("broker", lambda: _broker(config), str)[1]

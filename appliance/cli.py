@@ -18,7 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import fetch, golden, packs, unit
+from appliance import fetch, field_cli, golden, packs, unit
 from appliance.check import check
 from appliance.console import run_app
 from appliance.courier import run_courier, spawn
@@ -27,6 +27,7 @@ from appliance.embed import Embedder
 from appliance.errors import CaptureError, CourierError
 from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
+from appliance.shift import Shift
 from appliance.vision import Summary
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ Exit codes: 0 done, 1 failed, 2 config or usage, 3 camera or clip, 4 model pack,
 models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here, are they whole, get larger ones.")
 app.add_typer(keys_app("unit"), name="keys")
 app.add_typer(models_app, name="models")
+field_cli.mount(app)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
 _out, _err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
@@ -71,18 +73,20 @@ def run(
     settings = configs.load(config)
     unit.prepare_state(settings)
     process = spawn(unit.courier_settings(settings)) if courier else None
+    shift = Shift(settings, say)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: shift.stop())
     try:
-        assembled = unit.assemble(settings, say)
-        _stop_on_signals(assembled)
-        summary = assembled.vision.run()
-        left = assembled.close()
+        summary = shift.run()
     finally:
         if process is not None:
             process.terminate()
             process.wait(timeout=30)
     _report(summary, as_json)
-    if left:
-        raise CourierError(f"{left} alert(s) could not be handed to the courier; look at its messages above")
+    if shift.undelivered:
+        raise CourierError(
+            f"{shift.undelivered} alert(s) could not be handed to the courier; look at its messages above"
+        )
     if summary.failed_cameras:
         raise CaptureError(f"camera {', '.join(summary.failed_cameras)} failed; see the message above")
 
@@ -188,11 +192,6 @@ def _verified(pack: packs.Pack) -> float:
     if pack.manifest.role == "embedder":
         return golden.check_embedder(pack, Embedder(pack))
     return golden.check_detector(pack, Detector(pack))
-
-
-def _stop_on_signals(assembled: unit.Unit) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: assembled.vision.stop())
 
 
 def _report(summary: Summary, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from appliance.errors import ConfigError
 from appliance.limits import LIMITS
 from appliance.records import Record
+from appliance.sources import kind_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,12 +22,16 @@ else:
 
 
 class UnitPart(Record):
-    """Which unit this is and where its files are; relative paths start at the config file's folder."""
+    """Where a unit's files are; relative paths start at the config file's folder.
+
+    `position` is gpsd, gpsd://host:port or a JSON file: where one is set, scanning pauses outside the order's polygon.
+    """
 
     keys: Path
     watchlist: Path
     order: Path | None = None
     state: Path
+    position: str | None = Field(default=None, max_length=253)
 
 
 class ModelsPart(Record):
@@ -153,8 +158,6 @@ def _anchored(config: UnitConfig, base: Path) -> UnitConfig:
 
 def _anchored_source(source: str, base: Path) -> str:
     """A relative path of a file or folder starts at the config's folder; addresses and devices stay."""
-    from appliance.sources import kind_of
-
     if kind_of(source) not in ("video", "folder"):
         return source
     path = base / Path(source).expanduser()
@@ -186,8 +189,15 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
 def example(
     camera: str = "/dev/video0", smallest_face: int = 40, host: str = "control.example", port: int = 8883
 ) -> str:
-    """A commented configuration to start from."""
-    quoted = {"camera": json.dumps(camera), "host": json.dumps(host), "port": port, "smallest_face": smallest_face}
+    """A commented configuration to start from. Recorded material needs no deployment order, a camera does."""
+    order = "# " if kind_of(camera) in ("video", "folder") else ""
+    quoted = {
+        "order": order,
+        "camera": json.dumps(camera),
+        "host": json.dumps(host),
+        "port": port,
+        "smallest_face": smallest_face,
+    }
     return _EXAMPLE.format(**quoted)
 
 
@@ -197,6 +207,9 @@ _EXAMPLE = """\
 [unit]
 keys = "keys"                     # made by: bluelamp-unit keys, then admitted by the base
 watchlist = "watchlist.blw"       # sealed to this unit by: bluelamp-provision issue
+{order}order = "order.json"              # the signed deployment order: no live camera is read without it
+                                  # (leave it out only to rehearse on recorded clips)
+# position = "gpsd"               # pause outside the order's polygon
 state = "state"                   # the courier's outbox and socket; the only folder written to
 
 [models]

@@ -55,6 +55,7 @@ class Extractor:
     def __init__(self, camera: str, embedder: Embedder, rules: ExtractRules | None = None) -> None:
         self._camera, self._embedder, self._rules = camera, embedder, rules or ExtractRules()
         self._memories: dict[int, _Memory] = {}
+        self.compared = 0  # tracks of which at least one face was embedded
 
     def extract(self, frame: Frame, tracks: list[Track]) -> list[Probe]:
         """New or improved probes of one frame: at most one for each track that was seen in it."""
@@ -79,6 +80,7 @@ class Extractor:
         quality = assess(frame.image, face)
         if not self._is_worth_it(memory, quality, frame.clock):
             return None
+        self.compared += not memory.sightings
         sighting = self._cut(frame, track, face, quality)
         template = self._embedder.embed(sighting.chip[None])[0]
         memory.embedded_at = frame.clock

@@ -5,6 +5,7 @@ Authority first: keys, then models, then the watchlist, then cameras. Nothing is
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,11 +14,14 @@ from pathlib import Path
 
 import cv2
 
-from appliance import golden, keys, packs, watchlist
+from appliance import deployment, golden, keys, packs, place, watchlist
+from appliance.arming import Permit
+from appliance.bluelist import BlueList, PressLog, monitor
 from appliance.capture import Camera
 from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
 from appliance.decide import Decider, DecideRules
+from appliance.deployment import Recognisers, Site
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.errors import ConfigError, WatchlistError
@@ -27,35 +31,54 @@ from appliance.limits import LIMITS
 from appliance.link import CourierLink, make_folder
 from appliance.mailbox import Bell
 from appliance.mqtt import BrokerAddress
+from appliance.order import OrderError
 from appliance.records import Models
+from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
+from appliance.sources import kind_of
 from appliance.tls import TlsFiles, common_name
 from appliance.track import Tracker, TrackRules
-from appliance.vision import Lane, Permit, Vision
+from appliance.vision import Allowed, Lane, Summary, Vision
 from appliance.watchlist import Watchlist, utc
 
 GREETING_SECONDS = 5.0  # how long to wait for the courier to say where the chain of alerts stands
 DELIVERY_SECONDS = 15.0  # how long to wait at the end until the courier has stored everything
+_LIST_SECONDS = 2.0  # how often a newer version of the list is looked for
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Recognisers:
-    """The two networks, opened and checked against their golden records."""
+class Networks:
+    """The two networks, opened and checked against their golden records, and the packs they came from."""
 
     detector: Detector
     embedder: Embedder
-    models: Models
+    packs: Recognisers
+
+    @property
+    def models(self) -> Models:
+        """Digests of the packs."""
+        return self.packs.models
 
 
 @dataclass(frozen=True)
 class Unit:
-    """An assembled unit, ready to scan. `link` must be closed after the loop, which `Unit.close` does."""
+    """An assembled unit, ready to scan. `permit` is None in a rehearsal on recorded material."""
 
     vision: Vision
     link: CourierLink
-    watchlist: Watchlist
+    folder: keys.KeyFolder
+    site: Site | None
+    permit: Permit | None
     closing: ExitStack
+
+    def end(self, summary: Summary) -> None:
+        """Where the deployment is over for good: erase it and send the receipt. Raises BluelampError."""
+        if self.permit is None or self.site is None or self.permit.ending is None:
+            return
+        counts = {"tracks": summary.tracks, "alerts": summary.alerts}
+        _, container = deployment.finish(self.site, self.folder, self.permit.ending, counts)
+        self.link.send(container, "receipt")
 
     def close(self) -> int:
         """Deliver what is left and close in reverse order; returns how many alerts could not be handed over."""
@@ -69,7 +92,7 @@ def socket_path(config: UnitConfig) -> Path:
     return config.unit.state / "run" / "courier.sock"
 
 
-def open_recognisers(config: UnitConfig) -> Recognisers:
+def open_networks(config: UnitConfig) -> Networks:
     """Load and check both packs. Raises PackError."""
     cv2.setNumThreads(config.models.threads)
     detector_pack, embedder_pack = packs.load(config.models.detector), packs.load(config.models.embedder)
@@ -77,7 +100,7 @@ def open_recognisers(config: UnitConfig) -> Recognisers:
     embedder = Embedder(embedder_pack, threads=config.models.threads)
     golden.check_detector(detector_pack, Detector(detector_pack, threads=config.models.threads))
     golden.check_embedder(embedder_pack, embedder)
-    return Recognisers(detector, embedder, Models(detector=detector_pack.digest, embedder=embedder_pack.digest))
+    return Networks(detector, embedder, Recognisers(detector_pack, embedder_pack))
 
 
 def open_list(config: UnitConfig, folder: keys.KeyFolder, models: Models, now: float) -> Watchlist:
@@ -98,7 +121,7 @@ def open_list(config: UnitConfig, folder: keys.KeyFolder, models: Models, now: f
         raise WatchlistError(f"{path}: {error}") from error
 
 
-def window_permit(content: Watchlist) -> Permit:
+def window_permit(content: Watchlist) -> Allowed:
     """Scanning is allowed inside the watchlist's window and while the clock runs evenly.
 
     The wall clock must not leave the steady one by more than the slack: who sets the clock back to stay inside the
@@ -119,28 +142,107 @@ def window_permit(content: Watchlist) -> Permit:
     return permit
 
 
+def site_of(config: UnitConfig) -> Site | None:
+    """The files of the deployment, where the config names an order."""
+    part = config.unit
+    if part.order is None:
+        return None
+    source = place.source_of(part.position) if part.position else None
+    return Site(part.keys, part.watchlist, part.order, part.state, source)
+
+
 def assemble(config: UnitConfig, say: Say) -> Unit:
-    """Open everything in order: keys, models, watchlist, courier, cameras, loop. Raises BluelampError."""
+    """Open everything in order: keys, models, watchlist, permit, courier, cameras, loop. Raises BluelampError."""
     with ExitStack() as stack:
         folder = keys.load(config.unit.keys)
         if folder.identity.role != "unit":
             raise ConfigError(f"{config.unit.keys}: holds the keys of a {folder.identity.role}, not of a unit")
-        recognisers = open_recognisers(config)
-        content = open_list(config, folder, recognisers.models, time.time())
-        stack.callback(content.erase)
+        networks = open_networks(config)
+        content = open_list(config, folder, networks.models, time.time())
+        site = site_of(config)
+        permit = _permit(config, site, folder, networks, content, say)
         identifier = Identifier(content)
         _say_list(content, identifier, say)
         bell = Bell()
-        lanes = [_lane(config, index, bell, recognisers.embedder, say) for index in range(len(config.camera))]
+        lanes = [_lane(config, index, bell, networks.embedder, say) for index in range(len(config.camera))]
         link = CourierLink(socket_path(config), content.manifest.deployment, say=say)
+        chips = config.alert.chip and (permit is None or permit.order.chips)
         vision = Vision(
             unit=folder.identity.name, deployment=content.manifest.deployment, lanes=lanes, bell=bell,
-            detector=recognisers.detector, identifier=identifier,
-            decider=Decider(_decide_rules(config)),
-            sealer=_sealer(config, folder, content, recognisers.models, link), outlet=link,
-            permit=window_permit(content), health_seconds=config.health.seconds,
+            detector=networks.detector, identifier=identifier, decider=Decider(_decide_rules(config)),
+            sealer=_sealer(folder, content, networks.models, link, chips), outlet=link,
+            permit=permit or window_permit(content), health_seconds=config.health.seconds,
         )  # fmt: skip
-        return Unit(vision, link, content, stack.pop_all())
+        stack.callback(lambda: vision.identifier.watchlist.erase())
+        if site is not None and permit is not None:
+            _watch_rate(site, permit, vision, say)
+            stack.callback(_follow_list(config, site, folder, networks.models, permit, vision, say))
+        return Unit(vision, link, folder, site, permit, stack.pop_all())
+
+
+def _permit(
+    config: UnitConfig, site: Site | None, folder: keys.KeyFolder, networks: Networks, content: Watchlist, say: Say
+) -> Permit | None:
+    """No signed order, no scanning: only recorded material may be rehearsed without one (requirement 8)."""
+    if site is not None:
+        return deployment.open_permit(site, folder, networks.packs, content)
+    live = [c.name for c in config.camera if kind_of(c.source) not in ("video", "folder")]
+    if live:
+        raise OrderError(
+            f"camera {', '.join(live)} looks at a real place, and no deployment order is configured: set 'order' under "
+            "[unit] and run: bluelamp-unit arm"
+        )
+    say("rehearsal: no deployment order, recorded material only")
+    return None
+
+
+def _watch_rate(site: Site, permit: Permit, vision: Vision, say: Say) -> None:
+    """Live figures of the blue list: the permit asks for the alarm, and whether it ends the deployment."""
+    order = permit.order
+    blue = BlueList(order.blue_list, order.greatest_fpir)
+    alarm = monitor(blue, PressLog(site.state / "passes.jsonl"), lambda: vision.compared)
+    said: list[str] = []
+
+    def watched() -> str | None:
+        reason = alarm()
+        if reason is not None and not said:
+            said.append(reason)
+            say(f"ALARM: {reason}")
+        return reason
+
+    permit.rate_alarm = watched
+    vision.on_alert = lambda probe, candidate: blue.alerted(probe.time, candidate.category)
+    if not order.fpir_disarms:
+        vision.on_second = watched
+
+
+def _follow_list(
+    config: UnitConfig, site: Site, folder: keys.KeyFolder, models: Models, permit: Permit, vision: Vision, say: Say
+) -> Callable[[], None]:
+    """Take up newer versions of the list while scanning; returns what stops it."""
+
+    def opened(least: int) -> Watchlist:
+        return deployment.open_list(site, folder, models, time.time(), least)
+
+    watch = ListWatch(config.unit.watchlist, permit.order, folder.identity.name, opened, say)
+    ended = threading.Event()
+
+    def follow() -> None:
+        current = vision.identifier.watchlist
+        while not ended.wait(_LIST_SECONDS):
+            newer = watch.poll(current)
+            if newer is not None:
+                current = newer
+                vision.use(Identifier(newer))
+
+    thread = threading.Thread(target=follow, name="list-watch", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        ended.set()
+        thread.join(5.0)
+
+    return stop
 
 
 def courier_settings(config: UnitConfig) -> CourierSettings:
@@ -188,11 +290,9 @@ def _decide_rules(config: UnitConfig) -> DecideRules:
     )
 
 
-def _sealer(
-    config: UnitConfig, folder: keys.KeyFolder, content: Watchlist, models: Models, link: CourierLink
-) -> Sealer:
+def _sealer(folder: keys.KeyFolder, content: Watchlist, models: Models, link: CourierLink, chips: bool) -> Sealer:
     key, _ = folder.control()
     sender = Sender(folder.identity.name, content.manifest.deployment, folder.signer, key.public(), key.id)
     greeting = link.wait_greeting(GREETING_SECONDS)
     chain = ChainState(greeting.chain, greeting.sequence, greeting.previous) if greeting and greeting.chain else None
-    return Sealer(sender, models, content.digest, chips=config.alert.chip, chain=chain)
+    return Sealer(sender, models, content.digest, chips=chips, chain=chain)

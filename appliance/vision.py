@@ -23,7 +23,7 @@ from appliance.records import Candidate, Frame, Health, Probe
 from appliance.sealer import Sealer
 from appliance.track import Tracker
 
-Permit = Callable[[float, float], str | None]
+Allowed = Callable[[float, float], str | None]
 """(UTC seconds, steady seconds) to the reason why scanning must stop now, or None while it is allowed."""
 
 
@@ -76,11 +76,12 @@ class Vision:
     decider: Decider
     sealer: Sealer
     outlet: Outlet
-    permit: Permit
+    permit: Allowed
     health_seconds: float = 10.0
     meter: Meter = field(default_factory=Meter)
     on_alert: Callable[[Probe, Candidate], None] | None = None
-    on_progress: Callable[[], None] | None = None
+    on_second: Callable[[], object] | None = None
+    _newer: Identifier | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _health_due: float = 0.0
     _permit_due: float = 0.0
@@ -97,6 +98,15 @@ class Vision:
             lane.extractor.forget(lane.tracker.finish())
         self._send_health("ended" if refusal is None else "disarmed")
         return self._summary(refusal or "")
+
+    def use(self, newer: Identifier) -> None:
+        """Search another version of the watchlist from the next frame on; the old one is erased. From any thread."""
+        self._newer = newer
+
+    @property
+    def compared(self) -> int:
+        """Tracks of which at least one face was compared."""
+        return sum(lane.extractor.compared for lane in self.lanes)
 
     def stop(self) -> None:
         """Ask the loop to end after the frame it is at. Safe from any thread or signal handler."""
@@ -158,11 +168,19 @@ class Vision:
         if steady < self._permit_due:
             return None
         self._permit_due = steady + 1.0
+        if self.on_second is not None:
+            self.on_second()
         return self.permit(time.time(), steady)
 
+    def _swap(self) -> None:
+        newer, self._newer = self._newer, None
+        if newer is not None:
+            old, self.identifier = self.identifier, newer
+            self.sealer.use_watchlist(newer.watchlist.digest)
+            old.watchlist.erase()
+
     def _tick(self) -> None:
-        if self.on_progress is not None:
-            self.on_progress()
+        self._swap()
         if time.monotonic() >= self._health_due:
             self._health_due = time.monotonic() + self.health_seconds
             self._send_health("armed")
