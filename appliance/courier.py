@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 from appliance import link, seal, tls
 from appliance.console import complain
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
-from appliance.forward import Forwarder
+from appliance.forward import SETTLE, Forwarder
 from appliance.limits import LIMITS
 from appliance.link import Greeting, Hello, Reply
 from appliance.mqtt import BrokerAddress
@@ -47,7 +47,8 @@ class CourierSettings(Record):
     outbox_rows: int = Field(default=LIMITS.outbox_rows, ge=1, le=LIMITS.outbox_rows)
     vision_uids: tuple[int, ...] = ()  # besides our own; where vision and courier are two system users
     socket_mode: int = Field(default=0o600, ge=0o600, le=0o660)
-    flush_seconds: float = Field(default=5.0, ge=0, le=300)
+    flush_seconds: float = Field(default=6.0, ge=0, le=300)
+    settle_seconds: float = Field(default=SETTLE, ge=0, le=300)
 
 
 class Server:
@@ -150,7 +151,15 @@ def run_courier(
     stop = stop or threading.Event()
     _check(settings)
     outbox = Outbox(settings.outbox, rows=settings.outbox_rows, say=say)
-    forwarder = Forwarder(outbox, settings.unit, settings.broker, settings.tls, software_version(), say=say)
+    forwarder = Forwarder(
+        outbox,
+        settings.unit,
+        settings.broker,
+        settings.tls,
+        software_version(),
+        say=say,
+        settle=settings.settle_seconds,
+    )
     server = Server(settings, outbox, forwarder, say)
     threads = [
         threading.Thread(target=work, name=name) for name, work in (("server", server.run), ("forward", forwarder.run))

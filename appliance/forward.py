@@ -56,10 +56,10 @@ class Forwarder:
 
     def __init__(
         self, outbox: Outbox, unit: str, broker: mqtt.BrokerAddress, files: tls.TlsFiles, software: str,
-        *, say: Callable[[str], None], wall: Callable[[], float] = time.time,
+        *, say: Callable[[str], None], settle: float = SETTLE, wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._outbox, self._unit, self._broker, self._files = outbox, unit, broker, files
-        self._software, self._say, self._wall = software, say, wall
+        self._software, self._say, self._wall, self._settle_seconds = software, say, wall, settle
         self._wake = Wake()
         self._lock = threading.Lock()
         self._health: tuple[Header, bytes] | None = None
@@ -186,7 +186,7 @@ class Forwarder:
         if row is None:
             return  # our own state message
         if code < mqtt.REFUSED and not (code == mqtt.NOBODY_LISTENS and row.header.kind == "alert"):
-            self._settling.append((time.monotonic() + SETTLE, row.number))
+            self._settling.append((time.monotonic() + self._settle_seconds, row.number))
             self._retry.reset()
             return
         self._kept.discard(row.number)

@@ -13,6 +13,7 @@ from appliance.mqtt import BrokerAddress
 from control import broker as broker_commands
 from control.tail import Tail, Until, tail_json, tail_table
 
+_PIPE_WIDTH = 160  # columns where there is no terminal to ask
 app = typer.Typer(
     help="The control room: subscribe to units, verify and open their alerts.",
     epilog="First time here: 'keys request' makes keys and a request for the base, 'keys admit' installs its answer, "
@@ -44,7 +45,8 @@ def tail(
     if json:
         tail_json(watching)
     else:
-        tail_table(watching, Console())
+        console = Console()
+        tail_table(watching, console if console.is_terminal else Console(width=_PIPE_WIDTH))
 
 
 def main() -> None:

@@ -179,7 +179,7 @@ def settings(machines: Machines, tmp_path: Path) -> Callable[[BrokerAddress], Co
     def make(address: BrokerAddress, **changes: object) -> CourierSettings:
         return CourierSettings(
             unit=UNIT, broker=address, tls=machines.tls(UNIT), socket=tmp_path / "run" / "courier.sock",
-            outbox=tmp_path / "outbox" / "outbox.sqlite", flush_seconds=6.0,
+            outbox=tmp_path / "outbox" / "outbox.sqlite", flush_seconds=6.0, settle_seconds=0.3,
         ).model_copy(update=changes)  # fmt: skip
 
     return make

@@ -20,6 +20,7 @@ from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually
 from appliance import keys
 from appliance.courier import CourierSettings, run_courier, spawn
 from appliance.errors import ConfigError, KeyFileError
+from appliance.forward import SETTLE
 from appliance.link import CourierLink
 from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
@@ -152,7 +153,7 @@ def test_alerts_nobody_has_subscribed_to_are_kept(
 def test_the_broker_keeps_alerts_for_a_control_room_that_is_away(
     machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
 ) -> None:
-    chosen = settings(broker.address)
+    chosen = settings(broker.address, settle_seconds=SETTLE)
     with Listener(machines, broker.address):
         pass
     with courier_in_thread(chosen), linked(chosen) as link:
@@ -208,7 +209,7 @@ def test_a_courier_killed_again_and_again_while_alerts_flow_loses_and_repeats_no
 def test_a_broker_killed_again_and_again_while_alerts_flow_loses_and_repeats_nothing(
     machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
 ) -> None:
-    chosen = settings(broker.address)
+    chosen = settings(broker.address, settle_seconds=SETTLE)
     wanted = 60
     with Listener(machines, broker.address) as listener, courier_in_thread(chosen), linked(chosen) as link:
         for _ in range(3):
@@ -275,7 +276,8 @@ def test_a_second_unit_of_the_same_name_is_said_clearly_and_loses_nothing(
     machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker, tmp_path: Path
 ) -> None:
     first = settings(broker.address)
-    second = settings(broker.address, socket=tmp_path / "two" / "s", outbox=tmp_path / "two" / "o.sqlite")
+    two = tmp_path / "two"
+    second = settings(broker.address, socket=two / "s", outbox=two / "o.sqlite", flush_seconds=0.2)
     with Listener(machines, broker.address) as listener, courier_in_thread(first) as said, linked(first) as link:
         eventually(lambda: any("connected" in line for line in said))
         with courier_in_thread(second):
@@ -290,7 +292,7 @@ def test_a_certificate_of_another_authority_is_refused_and_the_alerts_are_kept(
     other = Machines(tmp_path, trustme.CA())
     other.certify(tmp_path / "keys", UNIT)
     machines.ca.cert_pem.write_to_path(tmp_path / "keys" / "ca.crt")  # it believes the broker, not the reverse
-    chosen = settings(shared_broker.address, tls=tls_of(tmp_path / "keys"))
+    chosen = settings(shared_broker.address, tls=tls_of(tmp_path / "keys"), flush_seconds=0.2)
     with courier_in_thread(chosen) as said, linked(chosen) as link:
         link.send(maker.alert(), "alert")
         eventually(lambda: link.pending == 0)
@@ -311,7 +313,7 @@ def test_an_expired_certificate_is_said_and_the_alerts_are_kept(
     machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker, tmp_path: Path
 ) -> None:
     machines.certify(tmp_path / "keys", UNIT, not_after=in_past())
-    chosen = settings(shared_broker.address, tls=tls_of(tmp_path / "keys"))
+    chosen = settings(shared_broker.address, tls=tls_of(tmp_path / "keys"), flush_seconds=0.2)
     with courier_in_thread(chosen) as said, linked(chosen) as link:
         link.send(maker.alert(), "alert")
         eventually(lambda: any("expired on" in line for line in said))
@@ -355,7 +357,7 @@ def test_expired_alerts_are_counted_and_said(
 ) -> None:
     broker.stop()
     chosen = settings(broker.address)
-    with courier_in_thread(chosen), linked(chosen) as link:
+    with courier_in_thread(chosen.model_copy(update={"flush_seconds": 0.2})), linked(chosen) as link:
         link.send(maker.alert(lifetime=0.5), "alert")
         link.send(maker.alert(), "alert")
         eventually(lambda: link.pending == 0)
