@@ -27,8 +27,8 @@ from appliance.records import Header
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS envelopes (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, container BLOB NOT NULL,
-    created REAL NOT NULL, expires REAL NOT NULL, boot TEXT NOT NULL, stored REAL NOT NULL);
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, created REAL NOT NULL, expires REAL NOT NULL,
+    boot TEXT NOT NULL, stored REAL NOT NULL, container BLOB NOT NULL);  -- the long column last: others are read alone
 CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chains (
     deployment TEXT PRIMARY KEY, chain TEXT NOT NULL, sequence INTEGER NOT NULL, previous TEXT NOT NULL);
@@ -39,6 +39,11 @@ INSERT INTO chains VALUES (?, ?, ?, ?) ON CONFLICT (deployment) DO UPDATE
 SET chain = excluded.chain, sequence = excluded.sequence, previous = excluded.previous
 WHERE excluded.chain <> chain OR excluded.sequence > sequence
 """
+_EXPIRE = """
+DELETE FROM envelopes
+WHERE (boot = ? AND stored + expires - created <= ?) OR (boot <> ? AND expires <= ?)
+"""
+_SOUND_BYTES = 64_000_000  # up to this size a file is read whole at the start; a larger one would delay it too long
 _SEEN_KEPT = 10_000  # identifiers remembered after their rows are gone
 
 
@@ -134,12 +139,10 @@ class Outbox:
     def expire(self) -> int:
         """Drop and count the rows whose time is over; the result is how many. Raises OutboxError."""
         with self._lock, self._storing():
-            found = self._db.execute("SELECT number, created, expires, boot, stored FROM envelopes").fetchall()
-            over = [(number,) for number, *when in found if self._remaining(*when) <= 0]
+            over = self._db.execute(_EXPIRE, (self._boot, self._clock.boot(), self._boot, self._clock.wall())).rowcount
             if over:
-                self._db.executemany("DELETE FROM envelopes WHERE number = ?", over)
-                self._add("expired", len(over))
-            return len(over)
+                self._add("expired", over)
+            return over
 
     def chain(self, deployment: str) -> ChainPoint | None:
         """Where a deployment's chain of alerts stands. Raises CourierError."""
@@ -170,8 +173,8 @@ class Outbox:
 
     def _insert(self, container: bytes, header: Header, boot: str, stored: float) -> None:
         cursor = self._db.execute(
-            "INSERT INTO envelopes (id, kind, container, created, expires, boot, stored) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (header.id, header.kind, container, header.created, header.expires, boot, stored),
+            "INSERT INTO envelopes (id, created, expires, boot, stored, container) VALUES (?, ?, ?, ?, ?, ?)",
+            (header.id, header.created, header.expires, boot, stored, container),
         )
         self._db.execute("INSERT INTO seen VALUES (?, ?)", (header.id, cursor.lastrowid))
         if header.kind == "alert" and header.chain:
@@ -244,9 +247,10 @@ class Outbox:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA secure_delete = ON")
-            (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
-            if sound != "ok":
-                raise sqlite3.DatabaseError(f"malformed: {sound}")
+            if self._path.stat().st_size <= _SOUND_BYTES:
+                (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
+                if sound != "ok":
+                    raise sqlite3.DatabaseError(f"malformed: {sound}")
             db.executescript(_SCHEMA)
         except sqlite3.Error:
             db.close()
