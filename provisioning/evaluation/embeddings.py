@@ -1,7 +1,7 @@
 """Every still's template, made once for each pair of packs and kept in a cache.
 
-The cache is keyed by what the templates depend on: digests of both packs, of the image files, and the border. It is
-written in blocks, so an interrupted run goes on where it stopped. It holds templates of faces: it belongs under
+The cache is keyed by what a template depends on: the digests of both packs and of the image file, and the border. It
+is written in blocks, so an interrupted run goes on where it stopped. It holds templates of faces: it belongs under
 `.cache/`, on the machine that holds the photographs, and is deleted with them.
 """
 
@@ -58,16 +58,18 @@ class Templates:
 
 def embed(dataset: Dataset, detector: Pack, embedder: Pack, cache: Path = CACHE, threads: int = 1) -> Templates:
     """Templates of every still, from the cache where they are there. Raises PackError."""
-    maker = _Maker(detector, embedder, threads)
     folder = cache / f"{embedder.digest[:16]}-{detector.digest[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
+    keys = [f"{digest} {still.border}" for still, digest in zip(dataset.stills, dataset.digests, strict=True)]
+    known = _cached(folder)
+    missing = {k: s for k, s in zip(keys, dataset.stills, strict=True) if k not in known}
+    maker = _Maker(detector, embedder, threads)
     with _bar() as bar:
-        task = bar.add_task("templates", total=len(dataset.stills))
-        blocks = []
-        for stills, digests in _blocks(dataset):
-            blocks.append(_block(folder / f"{_key(stills, digests)}.npz", stills, maker))
-            bar.advance(task, len(stills))
-    plain, mirrored, found, conditions = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        task = bar.add_task("templates", total=len(missing))
+        for block in _blocks(missing):
+            known |= _made(folder, block, maker)
+            bar.advance(task, len(block))
+    plain, mirrored, found, conditions = (np.stack(c) for c in zip(*(known[k] for k in keys), strict=True))
     return Templates(plain, mirrored, found, conditions)
 
 
@@ -127,26 +129,31 @@ def measure(image: Image, face: Face, chip: Image) -> Floats:
     )
 
 
-def _block(path: Path, stills: tuple[Still, ...], maker: _Maker) -> tuple[npt.NDArray[np.generic], ...]:
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["plain"], arrays["mirrored"], arrays["found"], arrays["conditions"]
-    plain, mirrored, found, conditions = (np.stack(c) for c in zip(*(maker.row(s) for s in stills), strict=True))
+def _made(folder: Path, block: dict[str, Still], maker: _Maker) -> dict[str, Row]:
+    """Make the rows of a block and write them, whole or not at all."""
+    rows = {key: maker.row(still) for key, still in block.items()}
+    plain, mirrored, found, conditions = (np.stack(c) for c in zip(*rows.values(), strict=True))
+    path = folder / f"{hashlib.sha256(' '.join(rows).encode()).hexdigest()[:32]}.npz"
     part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
-        np.savez(file, plain=plain, mirrored=mirrored, found=found, conditions=conditions)
+        np.savez(file, keys=list(rows), plain=plain, mirrored=mirrored, found=found, conditions=conditions)
     part.replace(path)
-    return plain, mirrored, found, conditions
+    return rows
 
 
-def _blocks(dataset: Dataset) -> Iterator[tuple[tuple[Still, ...], tuple[str, ...]]]:
-    for start in range(0, len(dataset.stills), BLOCK):
-        yield dataset.stills[start : start + BLOCK], dataset.digests[start : start + BLOCK]
+def _cached(folder: Path) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    for path in folder.glob("*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            columns = (arrays[name] for name in ("plain", "mirrored", "found", "conditions"))
+            rows.update(zip(arrays["keys"].tolist(), zip(*columns, strict=True), strict=True))
+    return rows
 
 
-def _key(stills: tuple[Still, ...], digests: tuple[str, ...]) -> str:
-    text = "".join(f"{d} {s.border}\n" for s, d in zip(stills, digests, strict=True))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def _blocks(stills: dict[str, Still]) -> Iterator[dict[str, Still]]:
+    keys = list(stills)
+    for start in range(0, len(keys), BLOCK):
+        yield {key: stills[key] for key in keys[start : start + BLOCK]}
 
 
 def _bordered(image: Image, share: float) -> Image:

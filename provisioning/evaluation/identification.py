@@ -54,16 +54,19 @@ class Trials:
 
         A probe in which no face was found was searched too: it has no score and is missed.
         """
+        return intervals.clustered(self.found(threshold, size, rank), self.identities[~np.isnan(self.mated)])
+
+    def found(self, threshold: float, size: int, rank: int = 1) -> Doubles:
+        """Chance, for each mated probe, that it is found: over all lists of `size` with its own reference."""
         probes = ~np.isnan(self.mated)
         within = _within(self.above[probes], self.pool, size, rank)
-        found = np.where(self.mated[probes] >= threshold, within, 0.0)
-        return intervals.clustered(found, self.identities[probes])
+        return np.where(self.mated[probes] >= threshold, within, 0.0)
 
     def threshold(self, size: int, fpir: float) -> tuple[float, bool]:
         """The least threshold that keeps `fpir` with `size` references, and whether it had to be extrapolated."""
         scores, weights = self._events(size)
         total = np.cumsum(weights)
-        count = int(np.searchsorted(total, fpir, side="right"))
+        count = int(np.searchsorted(total, fpir + 1e-12, side="right"))
         if count >= len(scores):
             return float(scores[-1]), False
         # Just above the first score that would be one too many; single precision, as the scores are.
@@ -91,20 +94,42 @@ class Trials:
         """Share of mated searches whose own reference is among the best `rank`, whatever its score."""
         return {rank: self.tpir(-np.inf, size, rank).value for rank in ranks}
 
+    def strongest(self, size: int, rate: float) -> tuple[Numbers, Doubles, Doubles]:
+        """The greatest non-mated scores, falling, as many as make up `rate`: probe, score, share of its lists."""
+        best = _best_of(self.pool, size, self.tail.shape[1])
+        total = np.cumsum(self._events(size)[1])
+        count = min(int(np.searchsorted(total, rate)) + LEAST_EVENTS, self.tail.size)
+        order = (
+            np.argpartition(-self.tail, count - 1, axis=None)[:count] if count < self.tail.size else np.arange(count)
+        )
+        order = order[np.argsort(-self.tail.reshape(-1)[order])]
+        row, rank = np.divmod(order, self.tail.shape[1])
+        return row, self.tail[row, rank].astype(np.float64), best[rank]
+
     def _events(self, size: int) -> tuple[Doubles, Doubles]:
         """Non-mated scores, falling, and what each adds to the FPIR of lists of `size`."""
         if size not in self._sorted:
             weights = np.broadcast_to(_best_of(self.pool, size, self.tail.shape[1]) / len(self.tail), self.tail.shape)
-            order = np.argsort(-self.tail, axis=None)
+            order = np.argsort(np.where(weights > 0, -self.tail, np.inf), axis=None)[: np.count_nonzero(weights)]
             self._sorted[size] = self.tail.reshape(-1)[order].astype(np.float64), weights.reshape(-1)[order]
         return self._sorted[size]
 
 
-def search(probes: Floats, owners: Numbers, references: Floats, of: Numbers, keep: int = KEPT) -> Trials:
+def weighted_threshold(trials: Trials, weights: Numbers, size: int, fpir: float) -> float:
+    """The least threshold that keeps `fpir` where probe i counts `weights`[i] times: for bootstraps; fits no tail."""
+    places, scores, shares = trials.strongest(size, 20 * fpir)
+    total = np.cumsum(shares * weights[places]) / weights.sum()
+    count = int(np.searchsorted(total, fpir, side="right"))
+    return float(np.nextafter(np.float32(scores[min(count, len(scores) - 1)]), np.float32(2)))
+
+
+def search(
+    probes: Floats, owners: Numbers, references: Floats, of: Numbers, keep: int = KEPT, shift: Floats | None = None
+) -> Trials:
     """Search every probe (n, length), of identity `owners`, among all references (m, length), of identity `of`.
 
-    A probe's own references take no part in its non-mated scores. The pool is m less the references of one identity
-    (the most that any probe has), so that it is the same for every probe.
+    `shift` (m,) is added to each reference's scores. A probe's own references take no part in its non-mated scores.
+    The pool is m less the references of one identity (the most that any probe has), the same for every probe.
     """
     order = np.argsort(of, kind="stable")
     first, last = (np.searchsorted(of[order], owners, side=s) for s in ("left", "right"))
@@ -115,7 +140,7 @@ def search(probes: Floats, owners: Numbers, references: Floats, of: Numbers, kee
     for start in range(0, len(probes), ROWS):
         rows = slice(start, start + ROWS)
         own = [order[a:b] for a, b in zip(first[rows], last[rows], strict=True)]
-        parts.append(_searched(probes[rows], own, columns, keep))
+        parts.append(_searched(probes[rows], own, columns, keep, shift))
     tail, mated, above = (np.concatenate(p) for p in zip(*parts, strict=True))
     return Trials(owners, tail, pool, mated, above)
 
@@ -147,8 +172,12 @@ def _best(probes: Floats, columns: Floats) -> tuple[Floats, Numbers]:
     return scores, rows
 
 
-def _searched(probes: Floats, own: list[Numbers], columns: Floats, keep: int) -> tuple[Floats, Floats, Numbers]:
+def _searched(
+    probes: Floats, own: list[Numbers], columns: Floats, keep: int, shift: Floats | None
+) -> tuple[Floats, Floats, Numbers]:
     scores = probes @ columns
+    if shift is not None:
+        scores += shift
     mated = np.full(len(probes), np.nan, np.float32)
     for i, places in enumerate(own):
         if len(places):

@@ -1,0 +1,213 @@
+"""Can the same models be compared better? Each way is fitted on other identities than it is shown on.
+
+Identities are split in five by a hash of the name. A way that needs fitting (a weight, a cohort, a log-likelihood) is
+fitted on four parts and shown on the fifth; where the pack was trained on these data, only the held-out part is shown,
+otherwise each in turn. The gain is in TPIR at one size and one FPIR, each way at a threshold of its own; its interval
+is a bootstrap over identities, the same draws for both, thresholds chosen anew in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from appliance import normalise
+from appliance.extract import pooled
+from appliance.records import Floats
+from provisioning.evaluation import population
+from provisioning.evaluation.dataset import Dataset, fold
+from provisioning.evaluation.embeddings import Templates
+from provisioning.evaluation.identification import Trials, weighted_threshold
+from provisioning.evaluation.population import Population
+
+FOLDS = 5
+DRAWS = 300
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+NEAREST = 10
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """TPIR of one way, of the plain cosine on the same probes, and the difference with its 95 % interval."""
+
+    way: str
+    probes: int
+    identities: int
+    tpir: float
+    plain: float
+    gain: float
+    low: float
+    high: float
+    fitted: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fold: who is searched among whom, and a cohort of reference templates of the other folds' identities."""
+
+    chosen: Population
+    cohort: Floats
+    pool: int
+
+
+Way = Callable[[Part, Templates], tuple[Floats, Floats]]  # references (m, length), probes (n, length)
+
+
+def compare(
+    base: Trials, other: Trials, size: int, fpir: float, seed: int = 1
+) -> tuple[float, float, float, float, float]:
+    """TPIR of both, the difference, and its limits. Both are of the same probes in the same order."""
+    _, place = np.unique(base.identities, return_inverse=True)
+    count = int(place.max()) + 1
+    rng = np.random.default_rng(seed)
+    drawn = np.array([rng.multinomial(count, np.full(count, 1 / count)) for _ in range(DRAWS)])
+    found = []
+    for weights in (np.ones(count, np.int64), *drawn):
+        rates = [_tpir(t, weights[place], size, fpir) for t in (base, other)]
+        found.append((rates[0], rates[1], rates[1] - rates[0]))
+    whole, rest = found[0], np.array([f[2] for f in found[1:]])
+    return whole[0], whole[1], whole[2], float(np.quantile(rest, 0.025)), float(np.quantile(rest, 0.975))
+
+
+def measure(dataset: Dataset, templates: Templates, size: int, fpir: float, shown: tuple[int, ...]) -> list[Gain]:
+    """Gains of every way on the parts `shown` (0 to 4). Empty where the data cannot make lists of `size`."""
+    parts = np.array([fold(s.identity, FOLDS) for s in dataset.stills])
+    single = [_part(dataset, templates, parts, k, 1, None) for k in shown]
+    if min(p.pool for p in single) < size or not any((~p.chosen.enrolled).any() for p in single):
+        return []
+    plain = _trials(single, templates, _plain)
+    gains = []
+    for name, way in track(list(_ways(templates).items()), "gains", transient=True):
+        gains.append(_gain(name, plain, _trials(single, templates, way), size, fpir))
+    gains.append(_cohort(dataset, templates, parts, single, plain, size, fpir, shown))
+    return gains + _several(dataset, templates, parts, size, fpir, shown)
+
+
+def _ways(templates: Templates) -> dict[str, Way]:
+    both = templates.averaged()
+    return {
+        "mirror image averaged, references only": lambda p, t: (
+            population.fused(both, p.chosen.references),
+            _probes(p, t.plain),
+        ),
+        "mirror image averaged, both sides": lambda p, t: (
+            population.fused(both, p.chosen.references),
+            _probes(p, both),
+        ),
+    }
+
+
+def _plain(part: Part, templates: Templates) -> tuple[Floats, Floats]:
+    return population.fused(templates.plain, part.chosen.references), _probes(part, templates.plain)
+
+
+def _probes(part: Part, templates: Floats) -> Floats:
+    return templates[part.chosen.probes]
+
+
+def _cohort(
+    dataset: Dataset,
+    templates: Templates,
+    parts: Numbers,
+    single: list[Part],
+    plain: Trials,
+    size: int,
+    fpir: float,
+    shown: tuple[int, ...],
+) -> Gain:
+    """Reference-side cohort normalisation; the weight is the best one on the parts that are not shown."""
+    fitting = [k for k in range(FOLDS) if k not in shown] or None
+    chosen = []
+    for k in shown:
+        others = fitting or [j for j in range(FOLDS) if j != k]
+        chosen.append(_best_weight(dataset, templates, parts, others, size, fpir))
+    way = _trials(single, templates, _plain, chosen)
+    gain = _gain(f"cohort normalisation, reference side, {NEAREST} nearest", plain, way, size, fpir)
+    return replace(gain, fitted="weight " + ", ".join(f"{w:g}" for w in chosen))
+
+
+def _best_weight(
+    dataset: Dataset, templates: Templates, parts: Numbers, folds: list[int], size: int, fpir: float
+) -> float:
+    fitted = [_part(dataset, templates, parts, k, 1, None) for k in folds]
+    size = min(size, min(p.pool for p in fitted))
+    rates = {}
+    for weight in WEIGHTS:
+        trials = _trials(fitted, templates, _plain, [weight] * len(fitted))
+        rates[weight] = _tpir(trials, np.ones(len(trials.identities), np.int64), size, fpir)
+    return max(rates, key=lambda w: rates[w])
+
+
+def _several(
+    dataset: Dataset, templates: Templates, parts: Numbers, size: int, fpir: float, shown: tuple[int, ...]
+) -> list[Gain]:
+    """Two and three references fused, against one, on probes of identities that have more than three stills."""
+    made = [_part(dataset, templates, parts, k, 1, 3) for k in shown]
+    plain = _trials(made, templates, _plain)
+    if np.isnan(plain.mated).all():
+        return []
+    gains, both = [], templates.averaged()
+    for stills in (2, 3):
+        made = [_part(dataset, templates, parts, k, stills, 3) for k in shown]
+        gains.append(_gain(f"{stills} references fused", plain, _trials(made, templates, _plain), size, fpir))
+    mirrored = _trials(made, templates, lambda p, t: (population.fused(both, p.chosen.references), _probes(p, both)))
+    return [*gains, _gain("3 references fused, mirror image averaged", plain, mirrored, size, fpir)]
+
+
+def _part(dataset: Dataset, templates: Templates, parts: Numbers, number: int, stills: int, alike: int | None) -> Part:
+    inside = (parts == number) | dataset.distractors
+    # A still outside the part counts as one without a face: it is neither enrolled nor, below, a probe.
+    chosen = population.choose(dataset, templates.found & inside, stills, alike)
+    kept = parts[chosen.probes] == number
+    chosen = replace(
+        chosen, probes=chosen.probes[kept], probe_owners=chosen.probe_owners[kept], enrolled=chosen.enrolled[kept]
+    )
+    outside = population.choose(dataset, templates.found & ~inside)
+    return Part(chosen, population.fused(templates.averaged(), outside.references), len(chosen.references) - 1)
+
+
+def _trials(made: list[Part], templates: Templates, way: Way, weights: list[float] | None = None) -> Trials:
+    """All parts' trials as one; each part's list is cut to the shortest one's length, distractors last."""
+    least = min(p.pool for p in made) + 1
+    found = []
+    for i, part in enumerate(made):
+        references, probes = way(part, templates)
+        cut = replace(part.chosen, references=part.chosen.references[:least], owners=part.chosen.owners[:least])
+        references = references[:least]
+        shift = None
+        if weights is not None:
+            levels = normalise.level(references, part.cohort, NEAREST)
+            shift = normalise.normalised(np.zeros(least, np.float32), levels, float(levels.mean()), weights[i])
+        found.append(cut.among(references, probes, shift))
+    return Trials(
+        np.concatenate([t.identities for t in found]),
+        np.concatenate([t.tail for t in found]),
+        least - 1,
+        np.concatenate([t.mated for t in found]),
+        np.concatenate([t.above for t in found]),
+    )
+
+
+def _gain(way: str, plain: Trials, other: Trials, size: int, fpir: float) -> Gain:
+    before, after, gain, low, high = compare(plain, other, size, fpir)
+    mated = ~np.isnan(plain.mated)
+    return Gain(way, int(mated.sum()), len(np.unique(plain.identities[mated])), after, before, gain, low, high)
+
+
+def _tpir(trials: Trials, weights: Numbers, size: int, fpir: float) -> float:
+    threshold = weighted_threshold(trials, weights, size, fpir)
+    mated = ~np.isnan(trials.mated)
+    total = weights[mated].sum()
+    found = trials.found(threshold, size)
+    return float((found * weights[mated]).sum() / total) if total else 0.0
+
+
+def pooled_probes(templates: Floats, quality: Floats, rows: list[Numbers], weighted: bool) -> Floats:
+    """One template of each row of stills, as a track makes it: quality-weighted mean, or the plain one."""
+    ones = np.ones(len(quality), np.float32)
+    return np.stack([pooled(templates[r], (quality if weighted else ones)[r]) for r in rows])
