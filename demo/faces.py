@@ -98,6 +98,14 @@ def shared_folder() -> Path:
     return Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
 
 
+def weights(name: str) -> Path:
+    """One of dlib's model files, as the package face_recognition_models carries them."""
+    spec = importlib.util.find_spec("face_recognition_models")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("demo.make needs dlib's models: pip install face_recognition_models dlib-bin")
+    return Path(spec.origin).parent / "models" / name
+
+
 def with_forehead(shape: Floats) -> Floats:
     """Landmarks (68, 2) and nine more on the forehead's arc, which follows from the brows and the jaw."""
     left, right, chin = shape[0], shape[16], shape[8]
@@ -161,12 +169,8 @@ class LandmarkFinder:
     def __init__(self) -> None:
         import dlib
 
-        spec = importlib.util.find_spec("face_recognition_models")
-        if spec is None or spec.origin is None:
-            raise RuntimeError("demo.make needs dlib's landmark model: pip install face_recognition_models dlib-bin")
-        weights = Path(spec.origin).parent / "models" / "shape_predictor_68_face_landmarks.dat"
         self._dlib = dlib
-        self._predictor = dlib.shape_predictor(str(weights))
+        self._predictor = dlib.shape_predictor(str(weights("shape_predictor_68_face_landmarks.dat")))
         detector = shared_folder() / "models" / "yunet" / "yunet_n_640_640.onnx"
         self._detector = cv2.FaceDetectorYN.create(str(detector), "", (256, 256), 0.7)
 

@@ -20,7 +20,7 @@ from demo.arrays import Bytes, Floats
 from demo.population import candidates, choose, contact_sheet, keep, kept, make_figure, portrait
 from demo.scene import Figure
 from demo.street import HEIGHT, WIDTH, draw_street
-from demo.templates import ROOT, available
+from demo.templates import ROOT, teacher, trial
 from demo.truth import Pass, Truth, write_truth
 from demo.walk import RATE, Route, plan
 
@@ -39,7 +39,11 @@ _CATEGORIES = {
         "wanted on warrant, not yet found",
     ),
     "missing-at-risk": ("family photograph (fictional)", "duty to protect life (fictional)", "missing, at risk"),
-    "court-order-breach": ("custody image (fictional)", "court order (fictional)", "order forbids being in this street"),
+    "court-order-breach": (
+        "custody image (fictional)",
+        "court order (fictional)",
+        "order forbids being in this street",
+    ),
 }
 
 
@@ -101,7 +105,7 @@ def _people(cache: Path, seed: int) -> list[Someone]:
     model = faces.load(learnt)
     if not drawn.is_file():
         numbers = track(range(CANDIDATES), "drawing identities")
-        keep(candidates(model, seed, numbers, available()), drawn)
+        keep(candidates(model, seed, numbers, {"teacher": teacher(), "trial": trial()}), drawn)
     chosen = choose(kept(drawn), PASSERS + ABSENT)
     order = np.random.default_rng([seed, 2]).permutation(len(chosen))
     numbers_in_order = [chosen[i].number for i in order]
@@ -131,11 +135,11 @@ def _write_references(references: list[Reference], out: Path) -> None:
         for number, reference in enumerate(sorted(references, key=lambda r: r.identifier)):
             source, basis, rationale = _CATEGORIES[reference.category]
             taken = date(2025, 3, 1) + timedelta(days=23 * number)
-            for shot, picture in enumerate(reference.portraits, start=1):
-                name = f"{reference.identifier}-{shot}.jpg"
-                cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
-                rows.writerow([reference.identifier, f"portraits/{name}", reference.category, source, basis,
-                               rationale, taken.isoformat(), "Reviewer 12 (fictional)", "2036-12-31"])  # fmt: skip
+            names = [f"portraits/{reference.identifier}-{shot + 1}.jpg" for shot in range(len(reference.portraits))]
+            for name, picture in zip(names, reference.portraits, strict=True):
+                cv2.imwrite(str(out / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+            rows.writerow([reference.identifier, ";".join(names), reference.category, source, basis,
+                           rationale, taken.isoformat(), "Reviewer 12 (fictional)", "2036-12-31"])  # fmt: skip
 
 
 def _truth(passing: list[Someone], routes: list[Route], identifiers: dict[int, str]) -> Truth:

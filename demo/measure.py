@@ -39,6 +39,9 @@ class Probe:
 
 def main(
     assets: Annotated[Path, typer.Argument(help="Folder that demo.make wrote.")] = ROOT / "demo" / "assets",
+    widest_only: Annotated[
+        float, typer.Option("--from-width", help="Look only at frames with a face this wide (pixels); 0 looks at all.")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Measure the demo's clip with YuNet and every embedder there is. Needs ../shared (or $BLUELAMP_SHARED)."""
@@ -46,7 +49,7 @@ def main(
     references = _references(assets, embedders)
     found: dict[int, list[bool]] = defaultdict(list)
     probes = []
-    for box, entry, row, picture in _looked_at(assets):
+    for box, entry, row, picture in _looked_at(assets, widest_only):
         found[int(np.searchsorted(_SIZES, box.width))].append(row is not None)
         if row is not None and box.width >= _COMPARED:
             points = row[4:14].reshape(5, 2)
@@ -63,23 +66,35 @@ def main(
         _show(figures)
 
 
-def _looked_at(assets: Path) -> Iterator[tuple[Box, Pass, Floats | None, Bytes]]:
-    """Every truth box with its pass, the detector's row for it or None, and the frame."""
+def _looked_at(assets: Path, least: float) -> Iterator[tuple[Box, Pass, Floats | None, Bytes]]:
+    """Every truth box of at least a width, with its pass, the detector's row for it or None, and the frame."""
     truth, detector = read_truth(assets / "truth.json"), Detector()
     wanted: dict[int, list[tuple[Box, Pass]]] = defaultdict(list)
     for entry in truth.passes:
         for box in entry.boxes:
-            wanted[box.frame].append((box, entry))
+            if box.width >= least:
+                wanted[box.frame].append((box, entry))
     video = cv2.VideoCapture(str(assets / truth.clip))
     for number in track(range(truth.frames), "measuring"):
-        decoded, frame = video.read()
-        if not decoded:
+        if not video.grab():
             raise ValueError(f"{truth.clip} ends at frame {number}, truth says {truth.frames}: run demo.make again")
         if number in wanted:
-            picture = np.asarray(frame, np.uint8)
-            rows = detector.find(picture)
+            picture = np.asarray(video.retrieve()[1], np.uint8)
+            rows = _attributed(detector.find(picture), [(entry, entry.at(number)) for entry in truth.passes])
             for box, entry in wanted[number]:
-                yield box, entry, _matching(box, rows), picture
+                yield box, entry, rows.get(entry.pass_id), picture
+
+
+def _attributed(rows: Floats, standing: list[tuple[Pass, Box | None]]) -> dict[str, Floats]:
+    """Each detector row to one pass, the nearest face first: who hides another leaves no row to the hidden one."""
+    present = [(entry, box) for entry, box in standing if box is not None]
+    owners: dict[str, Floats] = {}
+    for entry, box in sorted(present, key=lambda pair: -pair[1].width):
+        row = _matching(box, rows)
+        if row is not None:
+            owners[entry.pass_id] = row
+            rows = rows[(rows != row).any(axis=1)]
+    return owners
 
 
 def _matching(box: Box, rows: Floats) -> Floats | None:
@@ -101,13 +116,14 @@ def _references(assets: Path, embedders: dict[str, Template]) -> dict[str, dict[
     made: dict[str, dict[str, list[Floats]]] = {name: defaultdict(list) for name in embedders}
     with (assets / "watchlist.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            picture = np.asarray(cv2.imread(str(assets / row["image"])), np.uint8)
-            faces = detector.find(picture)
-            if len(faces) != 1:
-                raise ValueError(f"{row['image']}: {len(faces)} faces found, one wanted: run demo.make again")
-            for name, embedder in embedders.items():
-                template = embedder(picture, faces[0, 4:14].reshape(5, 2))
-                made[name][row["reference_identifier"]].append(template)
+            for image in row["image"].split(";"):
+                picture = np.asarray(cv2.imread(str(assets / image)), np.uint8)
+                faces = detector.find(picture)
+                if len(faces) != 1:
+                    raise ValueError(f"{image}: {len(faces)} faces found, one wanted: run demo.make again")
+                for name, embedder in embedders.items():
+                    template = embedder(picture, faces[0, 4:14].reshape(5, 2))
+                    made[name][row["reference_identifier"]].append(template)
     return made
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from demo.arrays import Bytes, Floats, floats
-from demo.faces import LandmarkFinder, shared_folder
+from demo.faces import LandmarkFinder, shared_folder, weights
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,6 +80,19 @@ def trial() -> Template:
     return template
 
 
+def dlib_resnet() -> Template:
+    """dlib's public-domain ResNet itself, from which the project's open embedder is converted."""
+    import dlib
+
+    net = dlib.face_recognition_model_v1(str(weights("dlib_face_recognition_resnet_model_v1.dat")))
+    finder = LandmarkFinder()
+
+    def template(picture: Bytes, landmarks: Floats) -> Floats:
+        return _unit(np.array(net.compute_face_descriptor(finder.chip(picture, landmarks)), np.float32))
+
+    return template
+
+
 def pack(name: str) -> Template:
     """An embedder pack of the project (`models/<name>`), its largest file, through LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
@@ -112,7 +125,7 @@ def pack(name: str) -> Template:
 
 def available() -> dict[str, Template]:
     """Every embedder there is to check with."""
-    found = {"teacher": teacher(), "trial": trial()}
+    found = {"teacher": teacher(), "trial": trial(), "dlib": dlib_resnet()}
     for name in ("open-embedder", "lamp-embedder"):
         if (ROOT / "models" / name / "pack.toml").is_file():
             found[name] = pack(name)

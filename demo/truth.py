@@ -36,6 +36,18 @@ class Pass:
         """Whether a reference of the same identity is on the watchlist."""
         return self.reference_identifier is not None
 
+    def at(self, frame: int) -> Box | None:
+        """Where the face stands in a frame, between the boxes given; None before the first and after the last."""
+        if not self.first_frame <= frame <= self.last_frame:
+            return None
+        after = next(box for box in self.boxes if box.frame >= frame)
+        before = [box for box in self.boxes if box.frame <= frame][-1]
+        share = (frame - before.frame) / max(after.frame - before.frame, 1)
+        x, y, width, height = (
+            (1 - share) * getattr(before, side) + share * getattr(after, side) for side in ("x", "y", "width", "height")
+        )
+        return Box(frame, x, y, width, height)
+
 
 @dataclass(frozen=True)
 class Truth:
