@@ -5,7 +5,9 @@ The broker, the certificates and the courier are real; only alerts are made by t
 
 from __future__ import annotations
 
+import random
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -26,7 +28,7 @@ from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
 from appliance.tls import HUNG_UP
 from control.broker import Broker, free_port
-from control.inbox import Opened
+from control.inbox import Opened, Reason
 from control.tail import Tail, Until
 
 Settings = Callable[..., CourierSettings]
@@ -366,3 +368,103 @@ def test_expired_alerts_are_counted_and_said(
     with Listener(machines, broker.address) as listener, courier_in_thread(chosen) as said:
         eventually(lambda: listener.sequences == [2])
         eventually(lambda: any("1 envelope(s) expired" in line for line in said))
+
+
+def test_a_broker_killed_at_the_moment_of_its_acknowledgement_gets_the_alerts_again(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    """The control room is away, so the broker alone has them, and its disk does not have them yet."""
+    with Listener(machines, broker.address):
+        pass
+    time.sleep(2.5)  # the session itself is on the broker's disk
+    chosen = settings(broker.address, settle_seconds=SETTLE)
+    with courier_in_thread(chosen) as said, linked(chosen) as link:
+        eventually(lambda: any("connected" in line for line in said))
+        for _ in range(5):
+            link.send(maker.alert(), "alert")
+        eventually(lambda: link.pending == 0)
+        eventually(lambda: link.send(maker.health(), "health") and link.counts.queued == 0)  # all acknowledged
+        broker.kill()
+        broker.start()
+        with Listener(machines, broker.address) as listener:
+            eventually(lambda: listener.sequences == [1, 2, 3, 4, 5])
+
+
+class Wire:
+    """A network between a client and a broker that can go silent without hanging up."""
+
+    def __init__(self, to: BrokerAddress) -> None:
+        self._to, self.silent = to, threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = BrokerAddress(host="127.0.0.1", port=self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection((self._to.host, self._to.port))
+            except OSError:
+                return
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        dead = False
+        try:
+            while data := source.recv(65536):
+                dead = dead or self.silent.is_set()
+                if not dead:
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+
+@pytest.mark.slow
+def test_a_link_that_goes_silent_is_noticed_and_nothing_is_lost(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    wire = Wire(broker.address)
+    chosen = settings(wire.address)
+    with Listener(machines, broker.address) as listener, courier_in_thread(chosen), linked(chosen) as link:
+        link.send(maker.alert(), "alert")
+        eventually(lambda: listener.sequences == [1])
+        wire.silent.set()
+        link.send(maker.alert(), "alert")
+        time.sleep(5)
+        assert listener.sequences == [1]
+        wire.silent.clear()  # the old connection stays dead: only a new one gets through
+        eventually(lambda: listener.sequences == [1, 2], 60)
+    wire.close()
+
+
+@pytest.mark.slow
+def test_everything_is_killed_at_random_for_a_minute_and_nothing_is_lost_or_repeated(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker
+) -> None:
+    chance = random.Random(7)
+    chosen = settings(broker.address, settle_seconds=SETTLE)
+    with Listener(machines, broker.address) as listener, linked(chosen) as link:
+        process = spawn(chosen)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for _ in range(chance.randrange(8)):
+                link.send(maker.alert(size=chance.randrange(8000)), "alert")
+            time.sleep(chance.random())
+            if chance.random() < 0.15:
+                process.kill()
+                process.wait()
+                process = spawn(chosen)
+            if chance.random() < 0.15:
+                broker.kill()
+                broker.start()
+        eventually(lambda: len(listener.sequences) >= maker.sequence, 60)
+        process.terminate()
+        assert process.wait(20) == 0
+        assert sorted(listener.sequences) == list(range(1, maker.sequence + 1))
+        assert set(listener.tail.inbox.refused) <= {Reason.DUPLICATE}
+    assert stored(chosen) == 0
