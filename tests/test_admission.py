@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import workbench
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import workbench
 from appliance import admission, envelope, keys
 from appliance.errors import BluelampError, KeyFileError, SealError
 from provisioning import authority

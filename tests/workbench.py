@@ -84,9 +84,12 @@ def write_calibration(detector: Pack, embedder: Pack, floor: float) -> None:
     record = Calibration(
         format=1, embedder=embedder.digest, detector=detector.digest, made=time.time(), data="a test",
         data_sha256="0" * 64, floor=floor,
-        false_matches=tuple(FalseMatch(score=s, fmr=10 ** (-10 * (s - 0.3)), upper=1, extrapolated=False) for s in scores),
+        false_matches=tuple(
+            FalseMatch(score=s, fmr=10 ** (-10 * (s - 0.3)), upper=1, extrapolated=False) for s in scores
+        ),
         thresholds=tuple(
-            Operating(size=size, fpir=fpir, threshold=0.3 + float(np.log10(size / fpir)) / 20, tpir=0.9, low=0.8, high=1,
+            Operating(size=size, fpir=fpir, threshold=0.3 + float(np.log10(size / fpir)) / 20, tpir=0.9,
+                      low=0.8, high=1,
                       extrapolated=False)
             for size in (10, 10_000) for fpir in (0.1, 0.01, 0.001, 0.0001, 0.00001)),
     )  # fmt: skip
@@ -115,7 +118,9 @@ def fill(base: Base, models: Models, templates: Floats, **changes: object) -> No
         for number, template in enumerate(templates):
             made = reference(number, **changes)
             references.put_reference(store, made)
-            references.put_template(store, Template(made.reference_identifier, f"{number:064x}", 80.0, template), models)
+            references.put_template(
+                store, Template(made.reference_identifier, f"{number:064x}", 80.0, template), models
+            )
 
 
 @dataclass
@@ -157,7 +162,9 @@ class Workbench:
         """From a minute ago, for two hours."""
         return Window(self.now - 60, self.now + 7200)
 
-    def issue(self, deployment: str = "D-1", out: Path | None = None, window: Window | None = None, **by: float) -> Issued:
+    def issue(
+        self, deployment: str = "D-1", out: Path | None = None, window: Window | None = None, **by: float
+    ) -> Issued:
         """The list of everything enrolled, sealed to the unit."""
         return issue.issue(
             self.base, self.selection(), unit="van-1", deployment=deployment, window=window or self.window(),
@@ -168,13 +175,20 @@ class Workbench:
         """The signed pre-flight of everything enrolled."""
         chosen = self.selection()
         ask = Question(THRESHOLD, 0.001, footfall)
-        report = preflight.examine(self.base, chosen, self.packs.detector, self.packs.embedder, cohort.none(LENGTH), ask)
+        report = preflight.examine(
+            self.base, chosen, self.packs.detector, self.packs.embedder, cohort.none(LENGTH), ask
+        )
         return envelope.sign(report, preflights.KIND, self.base.keys.signer)
 
     def performance(self, **changes: object) -> bytes:
         """A report by group for these packs."""
         groups = [{"group": g, "tpir": 0.9, "fpir": 0.0001} for g in ("female", "male")]
-        report = {"detector": self.models.detector, "embedder": self.models.embedder, "made": self.now, "groups": groups}
+        report = {
+            "detector": self.models.detector,
+            "embedder": self.models.embedder,
+            "made": self.now,
+            "groups": groups,
+        }
         return json.dumps({**report, **changes}).encode()
 
     def details(self, **changes: object) -> ordering.Details:
