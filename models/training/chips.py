@@ -15,7 +15,7 @@ import numpy.typing as npt
 Picture = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 
-WIDTH = 112
+WIDTH = 112  # of the chip that canvases are cut for: about what a face measures in the photographs
 # dlib's own 150 x 150 chip, measured: where YuNet's points lie in it. It is tighter than the usual template.
 DLIB_WIDTH = 150
 DLIB_LANDMARKS: Points = np.array([[46.8, 45.4], [104.7, 44.5], [77.1, 78.7], [51.1, 104.4], [102.5, 103.4]])
@@ -56,13 +56,10 @@ def align(picture: Picture, points: Points, target: Points, width: int) -> Pictu
     return cast(Picture, chip)
 
 
-def chip_of_canvas(canvas: Picture) -> Picture:
-    """The middle 112 x 112 chip of a canvas (152, 152, 3), as the network sees it in use."""
-    x, y = int(ORIGIN[0]), int(ORIGIN[1])
-    return canvas[y : y + WIDTH, x : x + WIDTH]
-
-
-def chips_of_canvases(canvases: Picture) -> Picture:
-    """`chip_of_canvas` for many: (N, 152, 152, 3) -> (N, 112, 112, 3), a view."""
-    x, y = int(ORIGIN[0]), int(ORIGIN[1])
-    return canvases[:, y : y + WIDTH, x : x + WIDTH]
+def chips_of_canvases(canvases: Picture, width: int = DLIB_WIDTH) -> Picture:
+    """The middle chips (N, width, width, 3) of canvases (N, 152, 152, 3), drawn to the network's size."""
+    zoom = width / WIDTH
+    shift = zoom * (0.5 - ORIGIN) - 0.5
+    transform = np.array([[zoom, 0.0, shift[0]], [0.0, zoom, shift[1]]])
+    chips = [cv2.warpAffine(canvas, transform, (width, width), flags=cv2.INTER_LINEAR) for canvas in canvases]
+    return np.stack(chips).astype(np.uint8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.training.chips import WIDTH, Picture
+from models.training.chips import DLIB_WIDTH, Picture
 from models.training.degrade import student_view
 from models.training.faces import FaceSet, load_faces
 from models.training.morphs import load_shard, shard_file
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Batch:
-    """Chips (N, 112, 112, 3) uint8 BGR as the student sees them; templates (N, 128) that it should give."""
+    """Chips (N, 150, 150, 3) uint8 BGR as the student sees them; templates (N, 128) that it should give."""
 
     chips: Picture
     templates: Floats
@@ -42,7 +42,7 @@ class Lessons:
     def batch(self, step: int, size: int, seed: int, mixed_share: float, clean_share: float) -> Batch:
         """The batch of ``step``: the same for the same arguments, whatever came before."""
         rng = np.random.default_rng([seed, step])
-        chips = np.empty((size, WIDTH, WIDTH, 3), np.uint8)
+        chips = np.empty((size, DLIB_WIDTH, DLIB_WIDTH, 3), np.uint8)
         templates = np.empty((size, self.real_templates.shape[1]), np.float32)
         for row in range(size):
             canvas, templates[row] = self._draw(rng, mixed_share)

@@ -1,7 +1,7 @@
 """What a street does to a face: small, soft, compressed, dark, noisy, turned, partly hidden.
 
-Each function takes a uint8 BGR chip (H, W, 3) and a random generator and gives a new chip of the same shape and type;
-equal generators give equal chips. `student_view` draws what the student sees of a canvas in one training step.
+Each function takes a uint8 BGR chip (side, side, 3) and a random generator and gives a new chip of the same shape
+and type; equal generators give equal chips. `student_view` draws what the student sees of a canvas in one step.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from models.training.chips import LANDMARKS, ORIGIN, WIDTH, Picture
+from models.training.chips import DLIB_WIDTH, LANDMARKS, ORIGIN, WIDTH, Picture, scaled_landmarks
 
 _CLEAN_SHARE = 0.6
 _MOST_DEGRADATIONS = 3
 
 
 def student_view(canvas: Picture, rng: np.random.Generator, clean_share: float = _CLEAN_SHARE) -> Picture:
-    """A chip (112, 112, 3) of the canvas (152, 152, 3): often nearly clean, else degraded in one to three ways."""
+    """A chip (150, 150, 3) of the canvas (152, 152, 3): often nearly clean, else degraded in one to three ways."""
     clean = rng.random() < clean_share
     chip = coloured(jittered(canvas, rng, 1.0 if clean else 1.6, turn=not clean and rng.random() < 0.3), rng)
     if clean:
@@ -28,13 +28,16 @@ def student_view(canvas: Picture, rng: np.random.Generator, clean_share: float =
     return chip
 
 
-def jittered(canvas: Picture, rng: np.random.Generator, strength: float = 1.0, turn: bool = False) -> Picture:
+def jittered(
+    canvas: Picture, rng: np.random.Generator, strength: float = 1.0, turn: bool = False, width: int = DLIB_WIDTH
+) -> Picture:
     """The chip with the landmarks a little off, as a detector gives them, and mirrored half the time.
 
-    ``strength`` 1: shift 1 px, rotation 2 degrees, scale 2 %, standard deviations. ``turn`` narrows the face by up to a
-    quarter and shears it, a crude turned head.
+    ``strength`` 1: shift 1 in 112 px, rotation 2 degrees, scale 2 %, standard deviations. ``turn`` narrows the face
+    by up to a quarter and shears it, a crude turned head.
     """
-    angle, scale = rng.normal(0, 0.035 * strength), np.exp(rng.normal(0, 0.02 * strength))
+    zoom = width / WIDTH
+    angle, scale = rng.normal(0, 0.035 * strength), zoom * np.exp(rng.normal(0, 0.02 * strength))
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     matrix = np.array([[cosine, -sine], [sine, cosine]])
     if turn:
@@ -42,9 +45,10 @@ def jittered(canvas: Picture, rng: np.random.Generator, strength: float = 1.0, t
     middle = LANDMARKS.mean(axis=0)  # about which a mirrored face stands where alignment would put it
     if rng.random() < 0.5:
         matrix = matrix @ np.array([[-1.0, 0.0], [0.0, 1.0]])
-    shift = middle + rng.normal(0, strength, 2) - matrix @ (middle + ORIGIN)
+    target = zoom * (middle + 0.5 + rng.normal(0, strength, 2)) - 0.5
+    shift = target - matrix @ (middle + ORIGIN)
     transform = np.column_stack([matrix, shift])
-    chip = cv2.warpAffine(canvas, transform, (WIDTH, WIDTH), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    chip = cv2.warpAffine(canvas, transform, (width, width), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(chip, dtype=np.uint8)
 
 
@@ -122,17 +126,18 @@ def _patch(chip: Picture, rng: np.random.Generator) -> None:
 
 
 def _mask(chip: Picture, colour: list[int], rng: np.random.Generator) -> None:
-    nose, low = LANDMARKS[2], chip.shape[0] + 5
-    edge = nose + rng.normal(0, 3, 2)
-    outline = [(8, edge[1] + 4), (edge[0], edge[1] - 6), (104, edge[1] + 4), (98, low), (14, low)]
-    cv2.fillPoly(chip, [np.rint(outline).astype(np.int32)], colour)
+    edge = LANDMARKS[2] + rng.normal(0, 3, 2)
+    outline = [(8, edge[1] + 4), (edge[0], edge[1] - 6), (104, edge[1] + 4), (98, 117), (14, 117)]
+    cv2.fillPoly(chip, [np.rint(np.array(outline) * chip.shape[0] / WIDTH).astype(np.int32)], colour)
 
 
 def _glasses(chip: Picture, colour: list[int], rng: np.random.Generator) -> None:
-    width, height = int(rng.integers(14, 20)), int(rng.integers(8, 15))
+    zoom = chip.shape[0] / WIDTH
+    width, height = round(zoom * rng.integers(14, 20)), round(zoom * rng.integers(8, 15))
     thickness = -1 if rng.random() < 0.4 else int(rng.integers(1, 4))
     shade = [c // 4 for c in colour] if thickness < 0 else colour
-    eyes = [np.rint(eye + rng.normal(0, 1, 2)).astype(int).tolist() for eye in LANDMARKS[:2]]
+    places = scaled_landmarks(chip.shape[0])[:2]
+    eyes = [np.rint(eye + rng.normal(0, 1, 2)).astype(int).tolist() for eye in places]
     for eye in eyes:
         cv2.ellipse(chip, eye, (width, height), 0, 0, 360, shade, thickness)
     cv2.line(chip, [eyes[0][0] + width, eyes[0][1]], [eyes[1][0] - width, eyes[1][1]], shade, 2)

@@ -43,12 +43,13 @@ def train(
     chips: Annotated[int, typer.Option(help="Chips to learn from.")] = 800_000,
     minutes: Annotated[float, typer.Option(help="Stop by the clock too; 0: never.")] = 0.0,
     shards: Annotated[int, typer.Option(help="Shards of mixed faces to use.")] = 20,
-    rate: Annotated[float, typer.Option(help="Greatest learning rate.")] = 3e-4,
+    rate: Annotated[float, typer.Option(help="Greatest learning rate.")] = 2.5e-4,
     clean_share: float = 0.7,
     mixed_share: float = 0.4,
     label_share: Annotated[float, typer.Option(help="How far a target goes towards its identity's mean.")] = 0.3,
     bank: float = 0.15,
     tail: float = 8.0,
+    spatial: Annotated[bool, typer.Option(help="At 112 x 112 with a spatial head; else dlib's own 150 x 150.")] = False,
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
@@ -74,7 +75,7 @@ def train(
     )
     lessons = load_lessons(cache_folder(), shards, seed, label_share)
     faces = load_faces("lfw")
-    net = from_dlib(read_weights(dlib_weights_file()), spatial=True)
+    net = from_dlib(read_weights(dlib_weights_file()), spatial)
     Training(net, lessons, faces.part(faces.held_out), plan, cache_folder() / run).run()
 
 

@@ -11,11 +11,7 @@ import torch
 from models.training.chips import (
     DLIB_LANDMARKS,
     DLIB_WIDTH,
-    LANDMARKS,
-    WIDTH,
     Picture,
-    Points,
-    align,
     chips_of_canvases,
 )
 from models.training.dataset import training_faces
@@ -45,16 +41,16 @@ _TUNED = PackText(
 def export_public(folder: Path, samples: int, seed: int) -> None:
     """The pack of the network as dlib made it, 150 x 150."""
     net = from_dlib(read_weights(dlib_weights_file()))
-    chips = _representative(samples, seed, DLIB_LANDMARKS, DLIB_WIDTH)
+    chips = _representative(samples, seed)
     write_embedder_pack(folder, _PUBLIC, quantised(net, chips), "embedder_int8.tflite", DLIB_LANDMARKS, DLIB_WIDTH)
 
 
 def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int) -> None:
-    """The pack of a run's averaged network, 112 x 112; raises SourceError without such a run."""
+    """The pack of a run's averaged network, 150 x 150; raises SourceError without such a run."""
     net = averaged_net(cache_folder() / run / "checkpoint.pt")
-    chips = _representative(samples, seed, LANDMARKS, WIDTH)
+    chips = _representative(samples, seed)
     text = PackText(_TUNED.name, version, _TUNED.licence, _TUNED.origin, _TUNED.terms)
-    write_embedder_pack(folder, text, quantised(net, chips), "embedder_int8.tflite", LANDMARKS, WIDTH)
+    write_embedder_pack(folder, text, quantised(net, chips), "embedder_int8.tflite", DLIB_LANDMARKS, DLIB_WIDTH)
 
 
 def averaged_net(checkpoint: Path) -> FaceNet:
@@ -83,10 +79,8 @@ def network_inputs(chips: Picture) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(tensor.numpy(), dtype=np.float32)
 
 
-def _representative(samples: int, seed: int, landmarks: Points, width: int) -> Picture:
+def _representative(samples: int, seed: int) -> Picture:
     """Chips of training faces, drawn by ``seed``."""
     faces = training_faces()
     rows = np.sort(np.random.default_rng(seed).choice(len(faces.names), samples, replace=False))
-    if width == WIDTH:
-        return chips_of_canvases(faces.canvases[rows])
-    return np.stack([align(faces.canvases[row], faces.points[row], landmarks, width) for row in rows])
+    return chips_of_canvases(faces.canvases[rows])

@@ -20,28 +20,23 @@ from models.training.dlib_weights import DlibWeights, FloatArray, WeightsError
 MEAN = (122.782, 117.001, 104.298)
 SCALE = 256.0
 LENGTH = 128
-_SPATIAL_SIDE = 3  # of the last stage but one, at 112 x 112
+DLIB_SIDE = 150
+_SPATIAL_SIDE = 4  # of the last stage but one, at 150 x 150
 _STAGES = ((3, 32, False), (4, 64, True), (3, 128, True), (3, 256, True), (1, 256, True))
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut; ``halve`` takes every second pixel. (N, H, W, C) -> (N, H', W', outputs).
+    """Two convolutions and a shortcut; ``halve`` takes every second pixel. (N, H, W, C) -> (N, H', W', outputs)."""
 
-    ``whole`` gives a halving convolution one row and column of zeros right and below where the side is even, so that
-    it reads the picture's edge instead of leaving its own output's edge empty; all other outputs stay the same.
-    """
-
-    def __init__(self, inputs: int, outputs: int, halve: bool, whole: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, halve: bool) -> None:
         super().__init__()
-        self.whole = whole and halve
         self.first = nn.Conv2d(inputs, outputs, 3, 2 if halve else 1, 0 if halve else 1)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1)
         self.halve = halve
         self.grow = outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        even = _pad(x, 0, 1 - x.shape[1] % 2, 1 - x.shape[2] % 2) if self.whole else x
-        y = _last(self.second(functional.relu(self.first(_first(even)))))
+        y = _last(self.second(functional.relu(self.first(_first(x)))))
         shortcut = _last(functional.avg_pool2d(_first(x), 2, 2)) if self.halve else x
         down, right = shortcut.shape[1] - y.shape[1], shortcut.shape[2] - y.shape[2]
         shortcut = _pad(shortcut, self.grow, max(-down, 0), max(-right, 0))
@@ -52,8 +47,8 @@ class Block(nn.Module):
 class FaceNet(nn.Module):
     """(N, 3, H, W) normalised RGB -> (N, 128), not scaled to length one.
 
-    As dlib made it (150 x 150, the mean over the picture), or ``spatial``: made for 112 x 112, where the last stage
-    would shrink to one pixel, so it is left out and the head reads the 3 x 3 pixels before it, each with its place.
+    As dlib made it, the head reads the last stage's mean over the picture. ``spatial``: it reads the 4 x 4 pixels
+    before the last stage too, each with its place, so that it knows where in the face a thing is; 150 x 150 only.
     """
 
     def __init__(self, spatial: bool = False) -> None:
@@ -61,18 +56,19 @@ class FaceNet(nn.Module):
         self.spatial = spatial
         self.stem = nn.Conv2d(3, 32, 7, 2, 0)
         blocks, inputs = [], 32
-        for count, outputs, halve in _STAGES[: -1 if spatial else None]:
+        for count, outputs, halve in _STAGES:
             for index in range(count):
-                blocks.append(Block(inputs, outputs, halve and index == 0, spatial))
+                blocks.append(Block(inputs, outputs, halve and index == 0))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inputs * (_SPATIAL_SIDE**2 if spatial else 1), LENGTH)
+        self.head = nn.Linear(inputs * (1 + _SPATIAL_SIDE**2 if spatial else 1), LENGTH)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 256), or (N, 2304) if ``spatial``: what the head reads."""
+        """(N, 256), or (N, 4352) if ``spatial``: what the head reads."""
         x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2)
-        features: Tensor = self.blocks(_last(x))
-        return features.flatten(1) if self.spatial else features.mean((1, 2))
+        before: Tensor = self.blocks[:-1](_last(x))
+        mean: Tensor = self.blocks[-1](before).mean((1, 2))
+        return torch.cat([before.flatten(1), mean], dim=1) if self.spatial else mean
 
     def forward(self, x: Tensor) -> Tensor:
         template: Tensor = self.head(self.features(x))
@@ -87,10 +83,10 @@ def from_dlib(weights: DlibWeights, spatial: bool = False) -> FaceNet:
     """The network with the public-domain weights; a ``spatial`` one's head is left at random, to be solved for."""
     net = FaceNet(spatial)
     layers = net.convolutions()
-    if len(layers) > len(weights.convolutions):
+    if len(layers) != len(weights.convolutions):
         raise WeightsError(f"{len(weights.convolutions)} convolutions in the file, {len(layers)} in the network")
     with torch.no_grad():
-        for layer, (filters, scale, offset) in zip(layers, weights.convolutions, strict=False):
+        for layer, (filters, scale, offset) in zip(layers, weights.convolutions, strict=True):
             _fold(layer, filters, scale, offset)
         if not spatial:
             net.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.head.T)))
@@ -110,6 +106,18 @@ def normalise(chips: Tensor) -> Tensor:
     """(N, H, W, 3) uint8 BGR, OpenCV's order -> (N, 3, H, W) float RGB as the network reads it."""
     rgb = chips.flip(-1).permute(0, 3, 1, 2).float()
     return (rgb - torch.tensor(MEAN, device=chips.device)[:, None, None]) / SCALE
+
+
+def fitted(net: FaceNet, chips: Tensor) -> Tensor:
+    """`normalise`, and enlarged to the 150 x 150 that dlib's own network reads where ``net`` is not ``spatial``.
+
+    The chips of the training sets are 112 wide because their photographs hold no more: enlarging adds nothing, but
+    the filters meet faces at the scale they were made for.
+    """
+    pictures = normalise(chips)
+    if net.spatial:
+        return pictures
+    return functional.interpolate(pictures, size=(DLIB_SIDE, DLIB_SIDE), mode="bilinear", align_corners=False)
 
 
 def _first(x: Tensor) -> Tensor:

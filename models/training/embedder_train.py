@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.training.chips import Picture, chips_of_canvases
 from models.training.dataset import Floats, Lessons, Prefetch
-from models.training.embedder_net import FaceNet, normalise
+from models.training.embedder_net import FaceNet, fitted
 from models.training.faces import FaceSet
 from models.training.figures import verification
 from models.training.losses import LossWeights, student_loss
@@ -39,15 +39,15 @@ class Plan:
     chips: int = 800_000
     minutes: float = 0.0
     batch: int = 64
-    rate: float = 3e-4
-    warm_up: int = 100
+    rate: float = 2.5e-4
+    warm_up: int = 200
     decay: float = 0.02
     average: float = 0.998
     mixed_share: float = 0.4
     clean_share: float = 0.7
     seed: int = 0
     threads: int = 2
-    measure_every: int = 300
+    measure_every: int = 250
     save_every: int = 100
     weights: LossWeights = field(default_factory=LossWeights)
 
@@ -63,7 +63,7 @@ class Training:
         torch.set_num_threads(plan.threads)
         torch.manual_seed(plan.seed)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net.to(self.device, memory_format=torch.channels_last)
         self.lessons, self.held_out, self.plan, self.folder = lessons, held_out, plan, folder
         self.bank = torch.from_numpy(lessons.bank).to(self.device)
         self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=plan.rate, weight_decay=plan.decay)
@@ -100,7 +100,7 @@ class Training:
         """The running average of the weights, which is better than the last step's."""
         net = FaceNet(self.net.spatial)
         net.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
-        return net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return net.to(memory_format=torch.channels_last).eval()
 
     def save(self) -> None:
         """Write the checkpoint whole or not at all."""
@@ -151,7 +151,7 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.net.train()
-        chips = normalise(torch.from_numpy(batch.chips).to(self.device))
+        chips = fitted(self.net, torch.from_numpy(batch.chips).to(self.device))
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             raw = self.net(chips.contiguous(memory_format=torch.channels_last))
         student = functional.normalize(raw.float())
@@ -198,7 +198,7 @@ def embed(net: FaceNet, chips: Picture, device: torch.device, features: bool = F
     for start in range(0, len(chips), batch):
         taken = torch.from_numpy(np.ascontiguousarray(chips[start : start + batch])).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            inputs = normalise(taken).contiguous(memory_format=torch.channels_last)
+            inputs = fitted(net, taken).contiguous(memory_format=torch.channels_last)
             out = net.features(inputs) if features else net(inputs)
         parts.append((out.float() if features else functional.normalize(out.float())).cpu().numpy())
     return np.concatenate(parts)

@@ -1,11 +1,11 @@
 """The embedder's figures, with the shipped file, through the unit's own preprocessing, on identities held out.
 
 Verification: all pairs of the held-out photographs of LFW. Identification: one still each of 10,000 references. Each
-held-out LFW identity with two or more photographs gives its first as its reference and the others as mated probes. The
-references are filled up with every second held-out face of UTKFace, then with training faces of UTKFace, since fewer than
-10,000 are held out; the other held-out UTKFace faces and the held-out LFW identities with one photograph are the
-non-mated probes. A non-mated probe that the teacher scores above 0.5 with any reference is taken to show the same face
-twice in UTKFace and is left out, and counted.
+held-out LFW identity with two or more photographs gives its first as its reference and the others as mated probes.
+The references are filled up with every second held-out face of UTKFace, then with training faces of UTKFace, since
+fewer than 10,000 are held out; the other held-out UTKFace faces and the held-out LFW identities with one photograph
+are the non-mated probes. A non-mated probe that the teacher scores above 0.5 with any reference is taken to show the
+same face twice in UTKFace and is left out, and counted.
 """
 
 from __future__ import annotations
