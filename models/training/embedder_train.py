@@ -158,7 +158,7 @@ class Training:
         teacher = torch.from_numpy(batch.templates).to(self.device)
         loss = student_loss(student, teacher, self.bank, plan.weights)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimiser.step()
         self._average()

@@ -7,6 +7,8 @@ and outputs, each with its own scale and zero point, as the Edge TPU wants.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import warnings
@@ -79,7 +81,8 @@ def to_int8(
     samples = [{argument: sample.astype(np.float32)} for sample in representative]
     if not samples:
         raise ExportError("int8 needs representative inputs; none were given")
-    measured = quantizer.calibrate({signature: samples}, num_threads=_CALIBRATION_THREADS)
+    with contextlib.redirect_stderr(io.StringIO()):  # its bar, a line for each operation, cannot be switched off
+        measured = quantizer.calibrate({signature: samples}, num_threads=_CALIBRATION_THREADS)
     for name, (least, greatest) in (ranges or {}).items():
         if name not in measured:
             raise ExportError(f"the graph has no tensor {name!r} whose range could be set")
@@ -88,7 +91,6 @@ def to_int8(
 
 
 def _quantizer(model: bytes) -> Any:
-    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar per operation drowns the recipe's own
     from ai_edge_quantizer import quantizer
 
     logging.getLogger("absl").setLevel(logging.ERROR)
