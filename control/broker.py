@@ -69,7 +69,7 @@ class Mosquitto:
 
 def find_mosquitto(cache: Path | None = None, *, fetch: bool = True) -> Mosquitto:
     """mosquitto from the system, else from the cache, else by apt. Raises BrokerError."""
-    cache = cache or Path(os.environ.get("BLUELAMP_CACHE", Path(__file__).parent.parent / ".cache")) / "mosquitto"
+    cache = cache or _cache() / "mosquitto"
     found = _installed() or _unpacked(cache)
     if found is None and fetch:
         found = (_install() if os.geteuid() == 0 else None) or _unpack(cache)
@@ -221,9 +221,16 @@ def _unpacked(cache: Path) -> Mosquitto | None:
     return Mosquitto(program, tuple(sorted(libraries)))
 
 
+def _cache() -> Path:
+    """The project's cache in a checkout, the user's where the project is installed."""
+    checkout = Path(__file__).parent.parent
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bluelamp"
+    return checkout / ".cache" if (checkout / "pyproject.toml").exists() else home
+
+
 def _install() -> Mosquitto | None:
-    """As root: apt. The service Debian would start at once is not ours, so it is not started."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    """As root: apt."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "mosquitto"]
     for command in (install, ["apt-get", "update", "-q"], install):
         if shutil.which("apt-get") is None or _installed():

@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -388,6 +389,48 @@ def test_a_broker_killed_at_the_moment_of_its_acknowledgement_gets_the_alerts_ag
         broker.start()
         with Listener(machines, broker.address) as listener:
             eventually(lambda: listener.sequences == [1, 2, 3, 4, 5])
+
+
+def test_a_socket_that_systemd_passed_is_used_and_left_alone(
+    machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker, tmp_path: Path
+) -> None:
+    chosen = settings(shared_broker.address)
+    (tmp_path / "courier.json").write_text(chosen.model_dump_json())
+    chosen.socket.parent.mkdir(mode=0o700)
+    starter = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); "
+        "os.dup2(s.fileno(), 3); os.set_inheritable(3, True); os.environ['LISTEN_PID'] = str(os.getpid()); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'appliance.courier', '--config', sys.argv[2]])"
+    )
+    arguments = [sys.executable, "-c", starter, str(chosen.socket), str(tmp_path / "courier.json")]
+    process = subprocess.Popen(arguments)
+    try:
+        with Listener(machines, shared_broker.address) as listener:
+            eventually(chosen.socket.exists)
+            with linked(chosen) as link:
+                link.send(maker.alert(), "alert")
+                eventually(lambda: listener.sequences == [1])
+        process.terminate()
+        assert process.wait(20) == 0
+        assert chosen.socket.exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [("{", 2, "courier settings"), ('{"unit": "van-1", "brokr": 1}', 2, "broker"), (None, 7, "No such file")],
+)
+def test_wrong_settings_are_one_clear_line(tmp_path: Path, text: str | None, code: int, words: str) -> None:
+    path = tmp_path / "courier.json"
+    if text is not None:
+        path.write_text(text)
+    command = [sys.executable, "-m", "appliance.courier", "--config", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 class Wire:
