@@ -20,6 +20,7 @@ from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
 from appliance.errors import ConfigError
 from appliance.limits import LIMITS
+from appliance.link import CourierLink
 from appliance.order import Order, OrderError
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
@@ -31,8 +32,8 @@ def site_of(settings: UnitConfig, position: str | None = None) -> Site:
     """The files of a unit's configuration. Raises ConfigError where it names no order."""
     if settings.unit.order is None:
         raise ConfigError("the configuration names no order; set 'order' under [unit]: without one nothing is armed")
-    named = position or getattr(settings.unit, "position", None)
-    source = place.source_of(str(named)) if named else None
+    named = position or settings.unit.position
+    source = place.source_of(named) if named else None
     part = settings.unit
     return Site(part.keys, part.watchlist, settings.unit.order, part.state, source)
 
@@ -82,10 +83,20 @@ def disarm(config: Config = Path("unit.toml")) -> None:
     while site.armed.exists() and time.monotonic() < deadline:
         time.sleep(0.2)  # a running unit sees the file within a second and ends the deployment itself
     if site.armed.exists():
-        receipt, _ = deployment.finish(site, folder, "disarmed")
+        receipt, sealed = deployment.finish(site, folder, "disarmed")
         _out.print(f"{receipt.deployment}: key and {len(receipt.files)} sealed files destroyed")
+        _hand_over(settings, receipt.deployment, sealed, site)
     site.disarm.unlink(missing_ok=True)
     _out.print("disarmed")
+
+
+def _hand_over(settings: UnitConfig, named: str, sealed: bytes, site: Site) -> None:
+    """Give the receipt to the courier, where one runs; it lies in the state folder either way."""
+    link = CourierLink(settings.unit.state / "run" / "courier.sock", named, say=lambda line: None)
+    link.send(sealed, "receipt")
+    if link.close(5.0):
+        path = site.state / "receipts" / f"{named}.json"
+        _out.print(f"no courier is running; bring {path} to the base")
 
 
 def show_order(config: Config = Path("unit.toml"), as_json: Json = False) -> None:

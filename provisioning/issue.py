@@ -65,6 +65,7 @@ class Thresholds:
     threshold: float
     by_category: Mapping[str, float]
     by_reference: Mapping[str, float]
+    note: str = ""  # what the technician should know about them
 
 
 def thresholds(
@@ -79,24 +80,32 @@ def thresholds(
 ) -> Thresholds:
     """An explicit threshold, or the calibrated one for a list of `size` entries at the rate `fpir`.
 
-    Raises EnrolmentError where neither is given, and PackError where the calibration does not answer. Where the
-    pack has a calibration, no threshold may be under its floor.
+    Raises EnrolmentError where neither is given or one is under the calibration's floor, and PackError where a
+    calibrated one is wanted and the calibration does not answer.
     """
     if threshold is None and fpir is None:
         raise EnrolmentError("give --threshold, or --fpir to take it from the pack's calibration (1/6000, for example)")
-    record = None if threshold is not None and embedder.manifest.calibration is None else calibration.load(embedder)
-    if record is not None and record.detector != detector.digest:
-        raise PackError(
-            f"{embedder.folder}: calibrated with another detector pack; calibrate this pair or use that one"
-        )
-    if threshold is None:
-        assert record is not None and fpir is not None
+    record, note = _calibration(embedder, detector, needed=threshold is None)
+    if threshold is None and record is not None and fpir is not None:
         threshold = record.threshold_for(size, fpir)
-    chosen = Thresholds(threshold, dict(by_category or {}), dict(by_reference or {}))
-    low = min((threshold, *chosen.by_category.values(), *chosen.by_reference.values()))
+    chosen = Thresholds(threshold or 0.0, dict(by_category or {}), dict(by_reference or {}), note)
+    low = min((chosen.threshold, *chosen.by_category.values(), *chosen.by_reference.values()))
     if record is not None and low < record.floor:
         raise EnrolmentError(f"threshold {low:.3f} is under the calibration's floor {record.floor:.3f}; raise it")
     return chosen
+
+
+def _calibration(embedder: Pack, detector: Pack, needed: bool) -> tuple[calibration.Calibration | None, str]:
+    """The record of this pair of packs; without one an explicit threshold may be issued, but no order will arm it."""
+    try:
+        record = calibration.load(embedder)
+        if record.detector != detector.digest:
+            raise PackError(f"{embedder.folder}: calibrated with another detector pack; calibrate this pair")
+    except PackError as error:
+        if needed:
+            raise
+        return None, f"no floor is known for this threshold, and no order will arm it: {error}"
+    return record, ""
 
 
 def issue(

@@ -67,7 +67,7 @@ def issue(
         issuing.issue(opened, chosen, unit=u, deployment=deployment, window=window, limits=limits,
                       out=out / f"{deployment}.{u}.watchlist", now=now) for u in unit
     ]  # fmt: skip
-    _report(issued, chosen.left_out, out, as_json)
+    _report(issued, chosen.left_out, limits.note, out, as_json)
 
 
 def inspect(
@@ -148,14 +148,16 @@ def _inside(sealed: Sealed, folder: keys.KeyFolder) -> dict[str, Any]:
     return inside
 
 
-def _report(issued: list[Issued], left_out: dict[str, str], out: Path, as_json: bool) -> None:
+def _report(issued: list[Issued], left_out: dict[str, str], note: str, out: Path, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"issued": [i.model_dump() for i in issued], "left_out": left_out}))
+        print(json.dumps({"issued": [i.model_dump() for i in issued], "left_out": left_out, "note": note}))
         return
     for one in issued:
         path = out / f"{one.deployment}.{one.unit}.watchlist"
         _out.print(f"{path}: version {one.version}, {one.references} references in {one.entries} templates, threshold "
                    f"{one.threshold:.3f}, {utc(one.not_before)} to {utc(one.not_after)}")  # fmt: skip
         _out.print(f"  SHA-256 {one.sha256}")
+    if note:
+        _out.print(f"note: {note}", markup=False)
     for identifier, reason in left_out.items():
         _out.print(f"left out: {identifier}: {reason}", markup=False)
