@@ -5,9 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -157,20 +159,20 @@ class Broker:
     def reload(self) -> None:
         """Read the access list again."""
         if self._process is not None:
-            self._process.send_signal(1)
+            self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         """Kill -9, as a power cut would."""
-        self._end(9)
+        self._end(signal.SIGKILL)
 
     def stop(self) -> None:
         """Stop it in good order."""
-        self._end(15)
+        self._end(signal.SIGTERM)
 
-    def _end(self, signal: int) -> None:
+    def _end(self, number: int) -> None:
         if self._process is None:
             return
-        self._process.send_signal(signal)
+        self._process.send_signal(number)
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -272,14 +274,14 @@ def run(
     state: Path | None = typer.Option(None, help="Folder that keeps queues over restarts; else they are thrown away."),
 ) -> None:
     """Run a broker in the foreground until Ctrl-C. Fetches mosquitto where it is not installed."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
     with running_broker(BrokerFiles.of(files), control, host=host, port=port, folder=state) as broker:
         typer.echo(f"broker listens on {broker.address}; Ctrl-C ends it")
-        try:
-            while broker.running:
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            return
-        raise BrokerError(f"mosquitto ended by itself: {' | '.join(broker.log.splitlines()[-3:])}")
+        while not stopped.wait(0.5):
+            if not broker.running:
+                raise BrokerError(f"mosquitto ended by itself: {' | '.join(broker.log.splitlines()[-3:])}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import typer
@@ -42,6 +43,8 @@ def tail(
     Example: bluelamp-control tail --keys control-keys --broker broker.example:8883
     """
     watching = Tail(keys, BrokerAddress.parse(broker), Until(count, seconds), session=session)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: watching.subscriber.stop())
     if json:
         tail_json(watching)
     else:

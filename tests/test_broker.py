@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from appliance.mqtt import REFUSED, Connection, Handlers, Message, MqttError, Pe
 from appliance.pace import Wake
 from appliance.tls import TlsFiles, tls_context
 from control import broker as brokers
-from control.broker import Broker, BrokerError, BrokerFiles, render_acl, render_config, running_broker
+from control.broker import Broker, BrokerError, BrokerFiles, free_port, render_acl, render_config, running_broker
 
 
 class Client:
@@ -148,6 +150,24 @@ def test_a_revoked_certificate_is_refused(machines: Machines, mosquitto: None, t
         Client(broker, machines.tls("van-1"), "van-1").connection.close()
         with pytest.raises(MqttError, match="revoked"):
             Client(broker, tls_of(tmp_path / "lost"), "van-1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_runs_a_broker_until_it_is_told_to_stop(
+    machines: Machines, mosquitto: None, tmp_path: Path, number: int
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "control.cli", "broker", "run", "--files", str(machines.folders["broker"]),
+               "--control", CONTROL, "--port", str(port), "--state", str(tmp_path / "state")]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "broker listens" in process.stdout.readline()
+    socket.create_connection(("127.0.0.1", port), 1).close()
+    process.send_signal(number)
+    assert process.wait(20) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 1)
+    assert (tmp_path / "state" / "mosquitto.db").exists()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -97,6 +98,16 @@ def test_the_table_shows_alerts_refusals_and_units(
     assert "not a sealed container 1" in out
     assert "unit is not on the roster 1" in out
     assert f"{UNIT}: o" in out
+
+
+def test_ctrl_c_is_the_normal_end(machines: Machines, broker: Broker) -> None:
+    with tail(machines, broker, "--json") as process:
+        assert process.stderr is not None
+        assert "subscribed" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "0 alert(s)" in err
 
 
 def test_too_few_alerts_in_time_is_an_error(machines: Machines, broker: Broker) -> None:
