@@ -134,7 +134,7 @@ class Deployment:
             rows.writerow(_COLUMNS)
             for identifier, picture in self.reference_images():
                 cv2.imwrite(str(folder / "images" / f"{identifier}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-                rows.writerow([identifier, f"images/{identifier}.jpg", "benchmark", "research data set",
+                rows.writerow([identifier, f"images/{identifier}.jpg", "suspect-serious-offence", "research data set",
                                "research", "measurement", "2026-01-01", "benchmark", "2036-12-31"])  # fmt: skip
         return listed
 
