@@ -167,7 +167,8 @@ def _table(source: Path) -> Dataset:
     stills = []
     with source.open(newline="", encoding="utf-8-sig") as lines:
         for number, row in enumerate(csv.DictReader(lines), 2):
-            image, identity = (row.get("image") or "").strip(), (row.get("identity") or "").strip()
+            image = (row.get("image") or "").strip()
+            identity = (row.get("identity") or row.get("reference_identifier") or "").strip()
             if not image or not identity:
                 raise ConfigError(f"{source}, line {number}: needs `image` and `identity`; correct the row")
             stills.append(_row(source, number, image, identity, row))

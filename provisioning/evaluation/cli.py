@@ -1,0 +1,269 @@
+"""`bluelamp-provision evaluate`: how often a pack errs, for whom, measured in the open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from appliance import calibration, packs
+from appliance.errors import ConfigError, PackError
+from appliance.packs import Pack
+from demo.truth import read_truth
+from provisioning.evaluation import dataset as data_sets
+from provisioning.evaluation import figures, report, shared_packs, verification
+from provisioning.evaluation.dataset import Dataset
+from provisioning.evaluation.embeddings import CACHE, embed
+from provisioning.evaluation.evaluate import Evaluation
+from provisioning.evaluation.passes import frames_of, run
+
+ASSETS = data_sets.ROOT / "demo" / "assets"
+OPERATING = ((1000, 1e-3), (10_000, 1 / 6000))  # sizes and rates that passes are counted at
+
+app = typer.Typer(
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="""
+How often a model pack errs, and for whom: the open-set test of ISO/IEC 19795-1.
+
+Without a subcommand it does all: report (HTML and JSON) and calibration record, beside the embedder pack.
+
+    bluelamp-provision evaluate --embedder lamp-embedder --detector lamp-detector
+    bluelamp-provision evaluate --embedder mobilefacenet-arcface --detector yunet   (models of the shared folder)
+    bluelamp-provision evaluate --data FOLDER     one folder an identity, or a CSV: image,identity,sex,age,ethnicity
+    bluelamp-provision evaluate passes --clip street.mp4 --truth truth.json --references watchlist.csv
+
+Without `--data` the shared data are used (`$BLUELAMP_SHARED`, or `../shared`), and without those the demo population,
+which shows that the test runs and says nothing of a street. Templates are made once and kept in `.cache/evaluation`
+(they are templates of faces: delete the folder with the photographs). An interrupted run goes on where it stopped.
+
+Exit codes: 0 done, 1 failed, 2 config or usage, 3 clip, 4 model pack, 6 keys.
+""",
+)
+Embedder = Annotated[str, typer.Option(help="Embedder pack: built-in name, folder, or a shared model's name.")]
+Detector = Annotated[str, typer.Option(help="Detector pack, likewise.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of identity folders, or a CSV file.")]
+HeldOut = Annotated[
+    bool | None,
+    typer.Option(
+        "--held-out/--everyone",
+        help="Only identities held out from this project's training (the default for built-in packs), or all.",
+    ),
+]
+Threads = Annotated[int, typer.Option(help="Threads of the models.")]
+Json = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard output.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the report; default: report/ beside the pack.")]
+SignWith = Annotated[Path | None, typer.Option("--base", help="Base folder whose authority signs the report.")]
+_err = Console(stderr=True)
+
+
+def _say(text: str) -> None:
+    _err.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@app.callback()
+def evaluate(
+    context: typer.Context,
+    embedder: Embedder = "lamp-embedder",
+    detector: Detector = "lamp-detector",
+    data: Data = None,
+    held_out: HeldOut = None,
+    threads: Threads = 1,
+    out: Out = None,
+    base: SignWith = None,
+    as_json: Json = False,
+) -> None:
+    """Hold the common options; without a subcommand, do all."""
+    context.obj = {"embedder": embedder, "detector": detector, "data": data, "held_out": held_out, "threads": threads}
+    if context.invoked_subcommand is None:
+        test = _test(context)
+        if not _measurable(test.dataset, test.templates.found):
+            _say("too few identities with two stills to calibrate or report: running the passes of the demo clip")
+            passes(context, as_json=as_json)
+            return
+        _calibrate(test)
+        _report(test, out, base, as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    pairs: Annotated[Path | None, typer.Option(help="CSV of image,image,1 or 0; without it, all pairs.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One to one: FMR, FNMR and the DET curve, over all pairs or those of a file."""
+    test = _test(context)
+    result = test.verification if pairs is None else _pairs(test, pairs)
+    found = figures.verification(result)
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{found['mated']} mated, {found['non_mated']} non-mated comparisons; {found['words']}")
+    for row in found["rows"]:
+        print(f"FMR {row['wanted_fmr']:.0e}  threshold {row['threshold']:.4f}  FNMR {_text(row['fnmr'])}")
+
+
+@app.command()
+def identify(context: typer.Context, as_json: Json = False) -> None:
+    """One to many, open set: TPIR and threshold at every list size and FPIR, with ranks and DET curves."""
+    test = _test(context)
+    found = figures.identification(test)
+    if as_json:
+        print(json.dumps(found))
+        return
+    if not found["rows"]:
+        raise ConfigError("no identity has two stills, so nobody can be found; give several stills each")
+    print(f"{found['mated_searches']} mated, {found['non_mated_searches']} non-mated searches; {found['words']}")
+    for row in found["rows"]:
+        mark = "extrapolated" if row["extrapolated"] else "measured"
+        rate = f"1 in {1 / row['wanted_fpir']:,.0f}"
+        print(
+            f"{row['size']:>6} references  FPIR {rate:>10}  threshold {row['threshold']:.4f}  TPIR {_text(row['tpir'])}  {mark}"
+        )
+
+
+@app.command()
+def groups(context: typer.Context, as_json: Json = False) -> None:
+    """By sex, age band and ethnicity label, where the data set has labels; none is ever inferred."""
+    found = figures.by_group(_test(context).groups)
+    if as_json:
+        print(json.dumps(found))
+        return
+    if not found:
+        raise ConfigError("the data set has no labels; give a CSV with sex, age, ethnicity")
+    for row in found:
+        ratio = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**row["fmr_ratio"])
+        print(
+            f"{row['group']:<28} FMR {_text(row['fmr'], 4)}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {_text(row['tpir'])}"
+        )
+
+
+@app.command()
+def calibrate(context: typer.Context, as_json: Json = False) -> None:
+    """Write the calibration record beside the embedder pack: thresholds by list size, score to FMR, the floor."""
+    record = _calibrate(_test(context))
+    if as_json:
+        print(record.model_dump_json())
+
+
+@app.command(name="report")
+def write_report(context: typer.Context, out: Out = None, base: SignWith = None, as_json: Json = False) -> None:
+    """Everything, as report.html and report.json; signed where --base is given."""
+    _report(_test(context), out, base, as_json)
+
+
+@app.command()
+def passes(
+    context: typer.Context,
+    clip: Annotated[Path, typer.Option(help="Video, or folder of numbered JPEG frames.")] = ASSETS / "street.mp4",
+    truth: Annotated[Path | None, typer.Option(help="Ground truth; default: truth.json beside the clip.")] = None,
+    references: Annotated[Path, typer.Option(help="CSV: reference_identifier,image.")] = ASSETS / "watchlist.csv",
+    threshold: Annotated[float | None, typer.Option(help="Score; default: the calibration's thresholds.")] = None,
+    smallest_face: Annotated[float, typer.Option(help="Width in pixels of the smallest face sought.")] = 40.0,
+    as_json: Json = False,
+) -> None:
+    """For each pass of somebody before a camera: a clip with ground truth through the unit's own stages."""
+    detector, embedder = _packs(context)
+    facts = read_truth(truth or clip.parent / "truth.json")
+    enrolled = data_sets.load(references)
+    templates = embed(enrolled, detector, embedder, CACHE, context.obj["threads"])
+    if not templates.found.any():
+        raise ConfigError(f"{references}: no face found in any reference image")
+    names = [s.identity for s, found in zip(enrolled.stills, templates.found, strict=True) if found]
+    stored = templates.averaged()[templates.found]
+    result = run(frames_of(clip), facts, detector, embedder, stored, names, smallest_face)
+    found = figures.by_pass(result, _thresholds(embedder, threshold))
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{found['passes']} passes, {found['stray_tracks']} stray tracks, {found['references']} references")
+    for row in found["rows"]:
+        print(f"{row['operating_point']}: threshold {row['threshold']:.4f}  TPIR {_text(row['tpir'])}, of those seen well "
+              f"{_text(row['tpir_seen_well'])}  FPIR {_text(row['fpir'], 3)} {row['words']}")  # fmt: skip
+
+
+def _calibrate(test: Evaluation) -> calibration.Calibration:
+    name = test.embedder.manifest.calibration
+    if name is None:
+        raise PackError(f'{test.embedder.folder}/pack.toml: names none; add calibration = "calibration.json"')
+    record = test.calibration()
+    path = test.embedder.folder / name
+    part = path.with_suffix(".part")
+    part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+    _say(f"calibration: {path}")
+    return record
+
+
+def _report(test: Evaluation, out: Path | None, base: Path | None, as_json: bool) -> None:
+    found = figures.everything(test)
+    folder = out or test.embedder.folder / "report"
+    for path in report.write(found, folder):
+        _say(f"report: {path}")
+    if base is not None:
+        _say(f"signature: {report.sign(folder, base)}")
+    if as_json:
+        print(json.dumps(found))
+
+
+def _test(context: typer.Context) -> Evaluation:
+    detector, embedder = _packs(context)
+    held_out: bool | None = context.obj["held_out"]
+    own = embedder.folder.parent == packs.BUILT_IN
+    chosen = _data(context.obj["data"])
+    only = own if held_out is None else held_out
+    if only and context.obj["data"] is None:
+        chosen = data_sets.held_out(chosen)
+    return Evaluation(chosen, detector, embedder, trained_on=only, threads=context.obj["threads"])
+
+
+def _data(source: Path | None) -> Dataset:
+    if source is not None:
+        return data_sets.load(source)
+    shared = data_sets.shared()
+    if shared is not None:
+        return data_sets.public(shared / "data")
+    _say("no shared data: using the demo population")
+    return data_sets.load(ASSETS / "watchlist.csv")
+
+
+def _packs(context: typer.Context) -> tuple[Pack, Pack]:
+    detector, embedder = (_pack(context.obj[role]) for role in ("detector", "embedder"))
+    detector.detector, embedder.embedder  # noqa: B018  (each must have its role: PackError now, not after an hour)
+    return detector, embedder
+
+
+def _pack(name: str) -> Pack:
+    shared = data_sets.shared()
+    if name in shared_packs.WRAPPED and shared is not None:
+        return packs.load(shared_packs.wrap(name, shared / "models", CACHE / "packs"))
+    return packs.load(name)
+
+
+def _pairs(test: Evaluation, file: Path) -> verification.Verification:
+    left, right, mated = verification.read_pairs(file, [s.image for s in test.dataset.stills])
+    return verification.pairs(test.templates.plain, left, right, mated)
+
+
+def _thresholds(embedder: Pack, threshold: float | None) -> dict[str, float]:
+    if threshold is not None:
+        return {"given": threshold}
+    record = calibration.load(embedder)
+    return {f"1 in {1 / f:,.0f} with {n:,} references": record.threshold_for(n, f) for n, f in OPERATING}
+
+
+def _measurable(data: Dataset, found: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
+    identities = data.identities[found & ~data.distractors]
+    _, counts = np.unique(identities, return_counts=True)
+    return int((counts > 1).sum()) >= 20 and len(identities) >= 100
+
+
+def _text(value: dict[str, float] | None, digits: int = 1) -> str:
+    if value is None:
+        return "none"
+    return f"{value['value']:.{digits}%} [{value['low']:.{digits}%}, {value['high']:.{digits}%}]"

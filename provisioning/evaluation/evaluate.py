@@ -1,0 +1,197 @@
+"""The whole test in one run: templates, verification, identification, groups, conditions, gains, calibration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.calibration import Calibration
+from appliance.packs import Pack
+from appliance.records import Floats
+from provisioning.evaluation import calibrate, gains, groups, population, rerender, verification
+from provisioning.evaluation.dataset import Dataset, Still
+from provisioning.evaluation.embeddings import CACHE, Templates, embed
+from provisioning.evaluation.gains import Gain
+from provisioning.evaluation.groups import Group, Labelled
+from provisioning.evaluation.identification import Trials, best
+from provisioning.evaluation.intervals import Share, clopper_pearson
+from provisioning.evaluation.population import Population
+from provisioning.evaluation.verification import Verification
+
+SIZES, RATES = calibrate.SIZES, (1e-2, 1e-3, 1 / 6000)
+GROUP_SIZE, GROUP_RATE = 1000, 1e-3  # the operating point at which groups are compared
+ATTRIBUTES: dict[str, Callable[[Still], str | None]] = {
+    "sex": lambda s: s.sex,
+    "age": lambda s: s.band,
+    "ethnicity": lambda s: s.ethnicity,
+    "ethnicity and sex": lambda s: f"{s.ethnicity}, {s.sex}" if s.ethnicity and s.sex else None,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Identification at one size and wanted FPIR."""
+
+    size: int
+    fpir: float
+    threshold: float
+    extrapolated: bool
+    measured: Share | None  # FPIR at the threshold; None where the list is longer than the pool
+    tpir: Share
+
+
+class Evaluation:
+    """One pair of packs on one data set; every figure is computed when it is first asked for."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        detector: Pack,
+        embedder: Pack,
+        *,
+        trained_on: bool,
+        cache: Path = CACHE,
+        threads: int = 1,
+    ) -> None:
+        """`trained_on` says that the pack was trained on identities that share these data's held-out rule."""
+        self.dataset, self.detector, self.embedder = dataset, detector, embedder
+        self.trained_on, self._cache, self._threads = trained_on, cache, threads
+        self.made = time.time()
+
+    @cached_property
+    def templates(self) -> Templates:
+        """Templates of every still, from the cache where they are there."""
+        return embed(self.dataset, self.detector, self.embedder, self._cache, self._threads)
+
+    @cached_property
+    def population(self) -> Population:
+        """One reference still an identity, all others probes."""
+        return population.choose(self.dataset, self.templates.found)
+
+    @cached_property
+    def trials(self) -> Trials:
+        """Every probe among every reference: references averaged with their mirror image, as enrolment does it."""
+        return self.population.search(self.templates)
+
+    @cached_property
+    def verification(self) -> Verification:
+        """All pairs of stills, but of two distractors, whose identities nobody vouches for."""
+        rows = self.templates.found
+        return verification.all_pairs(
+            self.templates.plain[rows], self.dataset.identities[rows], self.dataset.distractors[rows]
+        )
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """Identification at every size and rate; nothing where no identity has two stills."""
+        if np.isnan(self.trials.mated).all():
+            return []
+        return [self._point(size, rate) for size in SIZES for rate in RATES]
+
+    def _point(self, size: int, rate: float) -> Point:
+        threshold, extrapolated = calibrate.point(self.trials, size, rate)
+        possible = size <= self.trials.pool
+        return Point(
+            size,
+            rate,
+            threshold,
+            extrapolated,
+            self.trials.fpir(threshold, size) if possible else None,
+            self.trials.tpir(threshold, min(size, self.trials.pool)),
+        )
+
+    @cached_property
+    def threshold(self) -> float:
+        """The operating threshold that groups and conditions are compared at."""
+        return calibrate.point(self.trials, GROUP_SIZE, GROUP_RATE)[0]
+
+    @cached_property
+    def failures(self) -> Share:
+        """Share of stills in which no face was found: failure to acquire. They count as misses everywhere."""
+        found = self.templates.found
+        return clopper_pearson(int((~found).sum()), len(found))
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Rates by every label the data set has."""
+        rows = np.array([bool(s.sex or s.ethnicity or s.age is not None) for s in self.dataset.stills])
+        if rows.sum() < 2 * groups.LEAST:
+            return []
+        labelled = self._labelled(rows & self.templates.found)
+        part = self.dataset.where(rows & self.templates.found)
+        found: list[Group] = []
+        for attribute, of in ATTRIBUTES.items():
+            found += groups.by_attribute(labelled, attribute, part.labels(of), self.threshold)
+        return found
+
+    def _labelled(self, rows: npt.NDArray[np.bool_]) -> Labelled:
+        part = self.dataset.where(rows)
+        plain, stored = self.templates.plain[rows], self.templates.averaged()[rows]
+        mated = self._mated(part, stored)
+        return Labelled(plain, part.identities, mated, _alone(plain, stored, part.identities))
+
+    def _mated(self, part: Dataset, stored: Floats) -> Floats:
+        """A mated score for each labelled still: with another still of its identity, else with its second look."""
+        order = np.argsort(part.identities, kind="stable")
+        same = part.identities[order][1:] == part.identities[order][:-1]
+        scores = np.full(len(part.stills), np.nan, np.float32)
+        plain = embed(part, self.detector, self.embedder, self._cache, self._threads).plain
+        scores[order[1:][same]] = np.einsum("ij,ij->i", plain[order[1:][same]], stored[order[:-1][same]])
+        alone = np.isnan(scores) & ~np.isin(part.identities, part.identities[order[1:][same]])
+        if alone.any():
+            lone = part.where(alone)
+            looks = embed(
+                rerender.second_looks(lone, self._cache), self.detector, self.embedder, self._cache, self._threads
+            )
+            scores[alone] = np.einsum("ij,ij->i", looks.plain, stored[alone])
+        return scores
+
+    @cached_property
+    def conditions(self) -> dict[str, list[tuple[float, float, Share]]]:
+        """TPIR of mated probes by what the image is like, at the operating threshold."""
+        if np.isnan(self.trials.mated).all():
+            return {}
+        rows, owners = self.population.probes, self.population.probe_owners
+        values = {
+            name: np.abs(self.templates.condition(name)[rows])
+            for name in ("interocular", "sharpness", "yaw", "brightness", "quality")
+        }
+        return {n: groups.by_condition(v, self.trials.mated, owners, self.threshold) for n, v in values.items()}
+
+    @cached_property
+    def gains(self) -> list[Gain]:
+        """What better comparing gains at the operating point, on identities it was not fitted on."""
+        shown = (0,) if self.trained_on else tuple(range(gains.FOLDS))
+        return gains.measure(self.dataset, self.templates, GROUP_SIZE, GROUP_RATE, shown)
+
+    def calibration(self) -> Calibration:
+        """The record for the unit. Raises ConfigError where the data cannot carry one."""
+        return calibrate.record(
+            self.trials,
+            self.verification.non_mated,
+            embedder=self.embedder.digest,
+            detector=self.detector.digest,
+            made=self.made,
+            data=f"{self.dataset.name}: {self.dataset.note}",
+            data_sha256=self.dataset.digest,
+        )
+
+
+def _alone(plain: Floats, stored: Floats, identities: npt.NDArray[np.int64]) -> Floats:
+    """(n,) greatest score of each still in a list of GROUP_SIZE other identities, drawn once, of all groups."""
+    rng = np.random.default_rng(20200124)
+    size = min(GROUP_SIZE, len(plain) // 2)
+    drawn = rng.permutation(len(plain))
+    result = np.empty(len(plain), np.float32)
+    # Two lists, so that every still is searched in one that it is not on.
+    for listed, searched in ((drawn[:size], drawn[size:]), (drawn[size : 2 * size], drawn[:size])):
+        apart = searched[~np.isin(identities[searched], identities[listed])]
+        result[searched] = -1.0
+        result[apart] = best(plain[apart], stored[listed])[0]
+    return result
