@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from appliance.packs import Pack
+from appliance.packs import Pack, TemplatePart
 from appliance.records import Floats, Image
 from appliance.runtime import open_session, tensor_of
 
@@ -18,6 +20,7 @@ class Embedder:
         self._session = open_session(pack, pack.manifest.files[0], threads)
         self.width, self.height, self.length = part.width, part.height, part.length
         self.landmarks: Floats = np.asarray(part.landmarks, np.float32)
+        self._parts = part.parts
 
     def embed(self, chips: Image) -> Floats:
         """(n, height, width, 3) uint8 BGR chips to (n, length) float32 templates of unit length."""
@@ -25,7 +28,16 @@ class Embedder:
             return np.empty((0, self.length), np.float32)
         # One at a time: the exported files have a fixed batch of one, as an Edge TPU needs.
         raw = np.stack([self._session.run(tensor_of(self._pack, c[None]))[0].reshape(-1) for c in chips])
-        return unit(raw)
+        return unit(_weighted(raw, self._parts))
+
+
+def _weighted(raw: Floats, parts: Sequence[TemplatePart]) -> Floats:
+    """Each part to unit length times the root of its weight: the cosine of two templates is the weighted sum."""
+    if not parts:
+        return raw
+    ends = np.cumsum([p.length for p in parts])
+    pieces = np.split(raw, ends[:-1], axis=1)
+    return np.concatenate([unit(x) * np.float32(p.weight**0.5) for x, p in zip(pieces, parts, strict=True)], axis=1)
 
 
 def unit(vectors: Floats) -> Floats:

@@ -50,13 +50,32 @@ class PackFile(Record):
     height: int = Field(ge=16, le=LIMITS.frame_side)
 
 
+class TemplatePart(Record):
+    """A stretch of an embedder's output that is scaled to unit length by itself; cosines add up by `weight`."""
+
+    length: int = Field(ge=8, le=LIMITS.template_length)
+    weight: float = Field(gt=0, le=1)
+
+
 class EmbedderPart(Record):
-    """`landmarks` says where the five points go in the chip: pixels, YuNet's order."""
+    """`landmarks` says where the five points go in the chip: pixels, YuNet's order.
+
+    `parts`, where the network has several heads: their lengths add up to `length`, their weights to 1.
+    """
 
     width: int = Field(ge=16, le=1024)
     height: int = Field(ge=16, le=1024)
     length: int = Field(ge=8, le=LIMITS.template_length)
     landmarks: tuple[Point, Point, Point, Point, Point]
+    parts: tuple[TemplatePart, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_make_the_whole(self) -> EmbedderPart:
+        if not self.parts:
+            return self
+        if sum(p.length for p in self.parts) != self.length or abs(sum(p.weight for p in self.parts) - 1) > 1e-6:
+            raise ValueError("the parts' lengths must add up to the template's length, their weights to 1")
+        return self
 
 
 class DetectorPart(Record):
