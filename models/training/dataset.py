@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class Lessons:
     real_templates: Floats
     mixed: tuple[Picture, ...]
     mixed_templates: tuple[Floats, ...]
+    real_origins: Floats
 
     @property
     def bank(self) -> Floats:
@@ -44,18 +46,20 @@ class Lessons:
         rng = np.random.default_rng([seed, step])
         chips = np.empty((size, DLIB_WIDTH, DLIB_WIDTH, 3), np.uint8)
         templates = np.empty((size, self.real_templates.shape[1]), np.float32)
+        origins = np.empty((size, self.real_origins.shape[1]), np.float32)
         for row in range(size):
-            canvas, templates[row] = self._draw(rng, mixed_share)
+            canvas, templates[row], origins[row] = self._draw(rng, mixed_share)
             chips[row] = student_view(canvas, rng, clean_share)
-        return Batch(chips, templates)
+        return Batch(chips, templates, origins)
 
-    def _draw(self, rng: np.random.Generator, mixed_share: float) -> tuple[Picture, Floats]:
+    def _draw(self, rng: np.random.Generator, mixed_share: float) -> tuple[Picture, Floats, Floats]:
         if self.mixed and rng.random() < mixed_share:
             shard = int(rng.integers(len(self.mixed)))
             row = int(rng.integers(len(self.mixed[shard])))
-            return self.mixed[shard][row], self.mixed_templates[shard][row]
+            unasked = np.full(self.real_origins.shape[1], np.nan, np.float32)
+            return self.mixed[shard][row], self.mixed_templates[shard][row], unasked
         row = int(rng.integers(len(self.real)))
-        return self.real[row], self.real_templates[row]
+        return self.real[row], self.real_templates[row], self.real_origins[row]
 
 
 def training_faces() -> FaceSet:
@@ -69,8 +73,13 @@ def _joined(sets: list[FaceSet]) -> FaceSet:
     )
 
 
-def load_lessons(cache: Path, shards: int, seed: int, label_share: float) -> Lessons:
-    """Training faces and the first ``shards`` shards of mixtures; raises SourceError when a shard is missing."""
+def load_lessons(
+    cache: Path, shards: int, seed: int, label_share: float, origins: Callable[[Picture], Floats]
+) -> Lessons:
+    """Training faces and the first ``shards`` shards of mixtures; raises SourceError when a shard is missing.
+
+    ``origins`` gives dlib's own templates (N, 128) of clean chips; asked once, then kept in ``cache``.
+    """
     faces = training_faces()
     files = [shard_file(cache, seed, index) for index in range(shards)]
     missing = [file.name for file in files if not file.is_file()]
@@ -82,7 +91,23 @@ def load_lessons(cache: Path, shards: int, seed: int, label_share: float) -> Les
         labelled_targets(faces.templates, faces.identities, label_share),
         tuple(shard.canvases for shard in loaded),
         tuple(shard.templates for shard in loaded),
+        towards_mean(_cached(cache / "origins.npy", faces.canvases, origins), faces.identities, label_share),
     )
+
+
+def _cached(file: Path, canvases: Picture, make: Callable[[Picture], Floats]) -> Floats:
+    if not file.is_file():
+        np.save(file, make(canvases))
+    return np.asarray(np.load(file), np.float32)
+
+
+def towards_mean(templates: Floats, identities: npt.NDArray[np.str_], share: float) -> Floats:
+    """`labelled_targets` for templates whose length means something: nothing is scaled."""
+    _, group, counts = np.unique(identities, return_inverse=True, return_counts=True)
+    means = np.zeros((len(counts), templates.shape[1]), np.float32)
+    np.add.at(means, group, templates)
+    means /= counts[:, None]
+    return np.asarray((1 - share) * templates + share * means[group], np.float32)
 
 
 def labelled_targets(templates: Floats, identities: npt.NDArray[np.str_], share: float) -> Floats:

@@ -49,7 +49,8 @@ def train(
     label_share: Annotated[float, typer.Option(help="How far a target goes towards its identity's mean.")] = 0.3,
     bank: float = 0.15,
     tail: float = 8.0,
-    spatial: Annotated[bool, typer.Option(help="At 112 x 112 with a spatial head; else dlib's own 150 x 150.")] = False,
+    keep: Annotated[float, typer.Option(help="How much forgetting dlib's own template costs.")] = 2.0,
+    measure_every: Annotated[int, typer.Option(help="Steps between two lines of the curve.")] = 1000,
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
@@ -57,7 +58,7 @@ def train(
     from models.training.dataset import load_lessons
     from models.training.dlib_weights import read_weights
     from models.training.embedder_net import from_dlib
-    from models.training.embedder_train import Plan, Training
+    from models.training.embedder_train import Plan, Training, raw_templates
     from models.training.faces import load_faces
     from models.training.losses import LossWeights
     from models.training.sources import cache_folder, dlib_weights_file
@@ -71,11 +72,13 @@ def train(
         mixed_share=mixed_share,
         seed=seed,
         threads=threads,
-        weights=LossWeights(bank=bank, tail=tail),
+        measure_every=measure_every,
+        weights=LossWeights(bank=bank, tail=tail, keep=keep),
     )
-    lessons = load_lessons(cache_folder(), shards, seed, label_share)
+    weights = read_weights(dlib_weights_file())
+    lessons = load_lessons(cache_folder(), shards, seed, label_share, raw_templates(from_dlib(weights), threads))
     faces = load_faces("lfw")
-    net = from_dlib(read_weights(dlib_weights_file()), spatial)
+    net = from_dlib(weights, twin=True)
     Training(net, lessons, faces.part(faces.held_out), plan, cache_folder() / run).run()
 
 
@@ -125,3 +128,36 @@ def measure(
         return
     for name, value in table.items():
         typer.echo(f"{name:28} {value}")
+
+
+@app.command()
+def groups(
+    pack: Annotated[Path, typer.Option(help="Pack to measure.")] = REPOSITORY / "models" / "lamp-embedder",
+    rate: Annotated[float, typer.Option(help="False accept rate over all held-out pairs of LFW.")] = 1e-3,
+) -> None:
+    """Print false match rates within each group of held-out faces, as a table in Markdown."""
+    from appliance.packs import load
+    from models.training.groups import group_rates
+    from models.training.measure import pack_embedder
+
+    opened = load(pack)
+    typer.echo("| group | faces | pairs | false match rate |\n|---|---|---|---|")
+    for row in group_rates(pack_embedder(opened), opened, rate):
+        typer.echo(f"| {row.group} | {row.faces:,} | {row.pairs:,} | {row.rate:.5f} |")
+
+
+@app.command()
+def curve(
+    run: Annotated[str, typer.Option(help="Training run.")] = "lamp",
+    folder: Annotated[Path, typer.Option(help="Where curve.csv and curve.svg go.")] = REPOSITORY
+    / "models"
+    / "lamp-embedder",
+) -> None:
+    """Put a run's learning curve, as a table and drawn, beside its pack."""
+    import shutil
+
+    from models.training.curve import draw_curve
+    from models.training.sources import cache_folder
+
+    shutil.copyfile(cache_folder() / run / "curve.csv", folder / "curve.csv")
+    draw_curve(folder / "curve.csv", folder / "curve.svg")

@@ -51,9 +51,9 @@ class FaceNet(nn.Module):
     before the last stage too, each with its place, so that it knows where in the face a thing is; 150 x 150 only.
     """
 
-    def __init__(self, spatial: bool = False) -> None:
+    def __init__(self, spatial: bool = False, twin: bool = False) -> None:
         super().__init__()
-        self.spatial = spatial
+        self.spatial, self.twin = spatial, twin
         self.stem = nn.Conv2d(3, 32, 7, 2, 0)
         blocks, inputs = [], 32
         for count, outputs, halve in _STAGES:
@@ -71,24 +71,34 @@ class FaceNet(nn.Module):
         return torch.cat([before.flatten(1), mean], dim=1) if self.spatial else mean
 
     def forward(self, x: Tensor) -> Tensor:
-        template: Tensor = self.head(self.features(x))
-        return template
+        features = self.features(x)
+        template: Tensor = self.head(features)
+        return torch.cat([self.origin(features), template], 1) if self.twin else template
 
     def convolutions(self) -> list[nn.Conv2d]:
         """Every convolution from input to output, the order of dlib's file."""
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
 
-def from_dlib(weights: DlibWeights, spatial: bool = False) -> FaceNet:
+def unit_halves(raw: Tensor, share: float) -> Tensor:
+    """A twin's raw output (N, 256) as templates of unit length: cosines are ``share`` of dlib's and the rest ours."""
+    halves = functional.normalize(raw[:, :LENGTH]), functional.normalize(raw[:, LENGTH:])
+    return torch.cat([halves[0] * share**0.5, halves[1] * (1 - share) ** 0.5], 1)
+
+
+def from_dlib(weights: DlibWeights, spatial: bool = False, twin: bool = False) -> FaceNet:
     """The network with the public-domain weights; a ``spatial`` one's head is left at random, to be solved for."""
-    net = FaceNet(spatial)
+    net = FaceNet(spatial, twin)
     layers = net.convolutions()
     if len(layers) != len(weights.convolutions):
         raise WeightsError(f"{len(weights.convolutions)} convolutions in the file, {len(layers)} in the network")
     with torch.no_grad():
         for layer, (filters, scale, offset) in zip(layers, weights.convolutions, strict=True):
             _fold(layer, filters, scale, offset)
-        if not spatial:
+        if twin:
+            net.origin.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.head.T)))
+            net.origin.bias.zero_()
+        elif not spatial:
             net.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weights.head.T)))
             net.head.bias.zero_()
     return net.eval()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from torch import Tensor
 
 from models.training.chips import Picture, chips_of_canvases
 from models.training.dataset import Floats, Lessons, Prefetch
-from models.training.embedder_net import FaceNet, fitted
+from models.training.embedder_net import LENGTH, FaceNet, fitted, unit_halves
 from models.training.faces import FaceSet
 from models.training.figures import verification
-from models.training.losses import LossWeights, student_loss
+from models.training.losses import LossWeights, forgetting, student_loss
 
+TWIN_SHARE = 0.85  # of dlib's own cosine in a twin's; only for the curve: the pack's weights are chosen afterwards
 _HEAD_CHIPS = 8000
-_HEAD_RIDGE = 1e-2
+_HEAD_RIDGE = 1e-1
 _CURVE = ("step", "chips", "seconds", "rate", "loss", "cosine", "tar_1e-3", "tar_1e-4", "tar_1e-5")
 
 
@@ -48,7 +50,7 @@ class Plan:
     seed: int = 0
     threads: int = 2
     measure_every: int = 250
-    save_every: int = 100
+    save_every: int = 50
     weights: LossWeights = field(default_factory=LossWeights)
 
     @property
@@ -98,7 +100,7 @@ class Training:
 
     def average(self) -> FaceNet:
         """The running average of the weights, which is better than the last step's."""
-        net = FaceNet(self.net.spatial)
+        net = FaceNet(self.net.spatial, self.net.twin)
         net.load_state_dict({name: value.cpu() for name, value in self.averaged.items()})
         return net.to(memory_format=torch.channels_last).eval()
 
@@ -154,9 +156,11 @@ class Training:
         chips = fitted(self.net, torch.from_numpy(batch.chips).to(self.device))
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             raw = self.net(chips.contiguous(memory_format=torch.channels_last))
-        student = functional.normalize(raw.float())
+        own, learnt = raw.float()[:, :-LENGTH], raw.float()[:, -LENGTH:]
         teacher = torch.from_numpy(batch.templates).to(self.device)
-        loss = student_loss(student, teacher, self.bank, plan.weights)
+        loss = student_loss(functional.normalize(learnt), teacher, self.bank, plan.weights)
+        if self.net.twin:
+            loss = loss + plan.weights.keep * forgetting(own, torch.from_numpy(batch.origins).to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
@@ -173,7 +177,8 @@ class Training:
         """Held-out figures of the averaged network, as one more line of the curve."""
         templates = embed(self.average().to(self.device), chips_of_canvases(self.held_out.canvases), self.device)
         found = verification(templates, self.held_out.identities, (1e-3, 1e-4, 1e-5)).accept
-        cosine = float((templates * self.held_out.templates).sum(1).mean())
+        learnt = templates[:, -LENGTH:] / np.linalg.norm(templates[:, -LENGTH:], axis=1, keepdims=True)
+        cosine = float((learnt * self.held_out.templates).sum(1).mean())
         rate = self.optimiser.param_groups[0]["lr"]
         row = (self.step, self.step * self.plan.batch, round(self.seconds), rate, loss, cosine, *found.values())
         _append(self.folder / "curve.csv", [f"{value:.5g}" if isinstance(value, float) else value for value in row])
@@ -200,8 +205,32 @@ def embed(net: FaceNet, chips: Picture, device: torch.device, features: bool = F
         with torch.autocast(device.type, dtype=torch.bfloat16):
             inputs = fitted(net, taken).contiguous(memory_format=torch.channels_last)
             out = net.features(inputs) if features else net(inputs)
-        parts.append((out.float() if features else functional.normalize(out.float())).cpu().numpy())
+        parts.append(_finished(net, out.float(), features).cpu().numpy())
     return np.concatenate(parts)
+
+
+def raw_templates(net: FaceNet, threads: int) -> Callable[[Picture], Floats]:
+    """What ``net`` gives for the clean chips of canvases (N, 152, 152, 3): templates as they come, (N, 128)."""
+
+    @torch.no_grad()
+    def of(canvases: Picture) -> Floats:
+        torch.set_num_threads(threads)
+        frozen = net.to(memory_format=torch.channels_last).eval()
+        parts = []
+        for start in track(range(0, len(canvases), 100), description="dlib's own templates"):
+            chips = np.ascontiguousarray(chips_of_canvases(canvases[start : start + 100]))
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                inputs = fitted(frozen, torch.from_numpy(chips)).contiguous(memory_format=torch.channels_last)
+                parts.append(frozen(inputs).float().numpy())
+        return np.concatenate(parts)
+
+    return of
+
+
+def _finished(net: FaceNet, out: Tensor, features: bool) -> Tensor:
+    if features:
+        return out
+    return unit_halves(out, TWIN_SHARE) if net.twin else functional.normalize(out)
 
 
 def _append(file: Path, row: list[object]) -> None:

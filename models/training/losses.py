@@ -21,6 +21,7 @@ class LossWeights:
     tail_from: float = 0.25
     bank: float = 0.15
     bank_scale: float = 24.0
+    keep: float = 2.0
 
 
 def student_loss(student: Tensor, teacher: Tensor, bank: Tensor, weights: LossWeights) -> Tensor:
@@ -48,3 +49,11 @@ def bank_disagreement(student: Tensor, teacher: Tensor, bank: Tensor, scale: flo
     wanted = functional.log_softmax(scale * teacher @ bank.T, dim=1)
     given = functional.log_softmax(scale * student @ bank.T, dim=1)
     return functional.kl_div(given, wanted, reduction="batchmean", log_target=True)
+
+
+def forgetting(given: Tensor, origin: Tensor) -> Tensor:
+    """Squared distance of dlib's template now and as it was for the clean chip; rows without one (NaN) do not count."""
+    known = ~torch.isnan(origin[:, 0])
+    if not bool(known.any()):
+        return given.sum() * 0.0
+    return ((given[known] - origin[known]) ** 2).sum(1).mean()
