@@ -15,8 +15,18 @@ import torch
 from typer.testing import CliRunner
 
 from models.training.detector_labels import YuNet, load_shard, make_shard, save_shard
-from models.training.detector_measure import Tally, finder, landmark_error, overlaps, yunet_faces
-from models.training.detector_net import STRIDES, DetectorNet, ExportNet, decode, encode, folded, grid_shape, run
+from models.training.detector_measure import Tally, finder, landmark_error, yunet_faces
+from models.training.detector_net import (
+    STRIDES,
+    DetectorNet,
+    ExportNet,
+    decode,
+    encode,
+    folded,
+    grid_shape,
+    overlaps,
+    run,
+)
 from models.training.detector_train import Plan, batches, step_losses
 from models.training.drawn_face import drawn_face
 from models.training.scenes import Composer, degraded, load_album

@@ -73,3 +73,17 @@ def as_table(figures: dict[str, Any]) -> str:
         else:
             lines.append(f"{name} = {value:.4f}" if isinstance(value, float) else f"{name} = {value}")
     return "\n".join(lines)
+
+
+@app.command()
+def card(
+    figures: Annotated[Path, typer.Option(help="Of the pack, from `detector measure --json`.")],
+    floats: Annotated[Path, typer.Option(help="Of the checkpoint, from `detector measure --source ... --json`.")],
+    times: Annotated[Path, typer.Option(help="From `python -m benchmarks.detector --json`.")],
+    folder: Folder = None,
+    pack: Annotated[Path, typer.Option(help="The pack's folder.")] = REPOSITORY / "models" / "lamp-detector",
+) -> None:
+    """Write the pack's card and plots from measured figures."""
+    from models.training.detector_card import write_card
+
+    write_card(figures, times, floats, _folder(folder) / "curves.csv", pack)

@@ -44,6 +44,7 @@ _VERSION = "1.0.0"
 
 def export(checkpoint: Path, pack: Path, kind: str = "int8") -> None:
     """Write the pack's files; ``kind`` is int8, float16 or float32."""
+    torch.set_num_threads(1)  # beside a training, threads wait for each other more than they work
     net, composer = load_net(checkpoint), Composer(load_album(held=False), _SEED)
     pack.mkdir(parents=True, exist_ok=True)
     for stale in pack.glob("*.tflite"):

@@ -18,11 +18,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from models.training.chips import Picture
 from models.training.detector_labels import YuNet
-from models.training.detector_net import Floats, decode, run
+from models.training.detector_net import Floats, decode, overlaps, run
 from models.training.scenes import Album, Composer, Portrait, load_album
 from models.training.sources import shared_folder
 from models.training.teacher import read_picture
@@ -71,30 +72,21 @@ class Tally:
         ranked = sorted(self.false_faces, reverse=True)
         return float(np.nextafter(np.float32(ranked[allowed]), np.float32(1))) if len(ranked) > allowed else LEAST
 
-    def recall(self, threshold: float, least: float = LEAST_WIDTH, most: float = np.inf) -> float:
-        """Share of reference faces from ``least`` to ``most`` pixels wide that were found; nan for none."""
+    def recall(self, threshold: float, least: float = LEAST_WIDTH, most: float = np.inf) -> float | None:
+        """Share of reference faces from ``least`` to ``most`` pixels wide that were found; None if there are none."""
         widths = np.array(self.widths)
         chosen = (widths >= least) & (widths < most)
-        return float((np.array(self.scores)[chosen] >= threshold).mean()) if chosen.any() else float("nan")
+        return float((np.array(self.scores)[chosen] >= threshold).mean()) if chosen.any() else None
 
-    def error(self, least: float = LEAST_WIDTH, most: float = np.inf) -> float:
+    def error(self, least: float = LEAST_WIDTH, most: float = np.inf) -> float | None:
         """Mean landmark error of the found faces."""
         widths, errors = np.array(self.widths), np.array(self.errors)
         chosen = (widths >= least) & (widths < most) & ~np.isnan(errors)
-        return float(errors[chosen].mean()) if chosen.any() else float("nan")
+        return float(errors[chosen].mean()) if chosen.any() else None
 
     def false_rate(self, threshold: float) -> float:
         """False faces a picture."""
         return sum(score >= threshold for score in self.false_faces) / max(1, self.pictures)
-
-
-def overlaps(ours: Floats, theirs: Floats) -> Floats:
-    """IoU (n, m) of boxes x, y, width, height in the first four columns."""
-    low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
-    high = np.minimum(ours[:, None, :2] + ours[:, None, 2:4], theirs[None, :, :2] + theirs[None, :, 2:4])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    areas = ours[:, None, 2:4].prod(-1) + theirs[None, :, 2:4].prod(-1)
-    return (shared / np.maximum(areas - shared, 1e-6)).astype(np.float32)
 
 
 def landmark_error(reference: Floats, found: Floats) -> float:
@@ -158,8 +150,8 @@ class Sets:
         return [read_picture(p.file) for p in self._lfw]
 
     def scaled(self, width: float) -> list[Picture]:
-        """Every second photograph, resized so that its face is about ``width`` pixels wide."""
-        return [_scaled(read_picture(p.file), width / p.box[2]) for p in self._lfw[::2]]
+        """Every third photograph, resized so that its face is about ``width`` pixels wide."""
+        return [_scaled(read_picture(p.file), width / p.box[2]) for p in self._lfw[::3]]
 
     def scenes(self) -> list[Picture]:
         """Composed of held-out photographs, 640 x 360, faces from 9 to 300 pixels."""
@@ -177,15 +169,16 @@ class Sets:
             frames.append(np.asarray(answer[1], dtype=np.uint8))
         return frames[:: 4 * self.share]
 
-    def groups(self) -> dict[str, list[Picture]]:
-        """UTKFace's by the data set's own labels, with a border, faces of about 70 pixels."""
-        grouped: dict[str, list[Picture]] = {}
+    def labelled(self) -> Iterator[tuple[list[str], Picture]]:
+        """UTKFace's, with the data set's own labels: with a border, faces of about 70 pixels."""
         for portrait in self._utk:
-            for group in utk_groups(portrait.file.name):
-                picture = read_picture(portrait.file)
-                wide = cv2.copyMakeBorder(picture, 48, 48, 48, 48, cv2.BORDER_REPLICATE)
-                grouped.setdefault(group, []).append(_scaled(np.asarray(wide, dtype=np.uint8), 70 / portrait.box[2]))
-        return grouped
+            wide = cv2.copyMakeBorder(read_picture(portrait.file), 48, 48, 48, 48, cv2.BORDER_REPLICATE)
+            yield utk_groups(portrait.file.name), _scaled(np.asarray(wide, dtype=np.uint8), 70 / portrait.box[2])
+
+
+def _bar(pictures: Iterable[Any], name: str, total: float | None = None) -> Iterable[Any]:
+    """Progress on standard error: standard output is for the figures."""
+    return track(pictures, name, total=total, console=Console(stderr=True))
 
 
 def utk_groups(name: str) -> list[str]:
@@ -211,25 +204,21 @@ def blurred(pictures: list[Picture], sigma: float) -> list[Picture]:
 def measure(source: Path, share: int = 1) -> dict[str, Any]:
     """Every figure of the detector's card for a checkpoint or a pack."""
     find, yunet, sets = finder(source), YuNet(), Sets(load_album(held=True), share)
-    photographs = compare(find, track(sets.photographs(), "photographs"), yunet)
+    photographs = compare(find, _bar(sets.photographs(), "photographs"), yunet)
     threshold = photographs.threshold()
     figures: dict[str, Any] = {
         "photographs": {"threshold": threshold, **_figures(photographs, threshold)},
-        "scenes": _figures(compare(find, track(sets.scenes(), "scenes"), yunet), threshold),
+        "scenes": _figures(compare(find, _bar(sets.scenes(), "scenes"), yunet), threshold),
         "backgrounds": _figures(compare(find, sets.backgrounds(), yunet), threshold),
         "clips": {
-            n: _figures(compare(find, track(sets.clip(n), "clip"), yunet), threshold, 8) for n in CLIPS_WITH_FACES
+            n: _figures(compare(find, _bar(sets.clip(n), "clip"), yunet), threshold, 8) for n in CLIPS_WITH_FACES
         },
     }
     figures["by_width"] = {
-        width: _figures(compare(find, track(sets.scaled(width), f"{width} px"), yunet), threshold, 0)
-        for width in WIDTHS
+        width: _figures(compare(find, _bar(sets.scaled(width), f"{width} px"), yunet), threshold, 0) for width in WIDTHS
     }
     figures["by_blur"] = _by_blur(find, sets.scaled(64), yunet)
-    groups = sets.groups()
-    figures["by_group"] = {
-        group: _figures(compare(find, track(groups[group], group), yunet), threshold) for group in sorted(groups)
-    }
+    figures["by_group"] = _by_group(find, sets, yunet, threshold)
     return figures
 
 
@@ -246,7 +235,16 @@ def _figures(tally: Tally, threshold: float, least: float = LEAST_WIDTH) -> dict
     }
 
 
-def _by_blur(find: Find, sharp: list[Picture], yunet: YuNet) -> dict[float, dict[str, float]]:
+def _by_group(find: Find, sets: Sets, yunet: YuNet, threshold: float) -> dict[str, dict[str, Any]]:
+    tallies: dict[str, Tally] = {}
+    for groups, picture in _bar(sets.labelled(), "groups", total=len(sets._utk)):
+        seen, found = yunet_faces(yunet, picture), find(picture)
+        for group in groups:
+            tallies.setdefault(group, Tally()).add(seen[seen[:, 14] >= REFERENCE], seen, found)
+    return {group: _figures(tallies[group], threshold) for group in sorted(tallies)}
+
+
+def _by_blur(find: Find, sharp: list[Picture], yunet: YuNet) -> dict[float, dict[str, float | None]]:
     """Recall of the faces that YuNet finds in the sharp picture, of 64 pixels: ours and YuNet's own, both at 0.6."""
 
     def teacher(picture: Picture) -> Floats:

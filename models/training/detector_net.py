@@ -23,6 +23,7 @@ Grids = list[tuple[Floats, Floats, Floats]]
 """For each stride: score (h, w), box (h, w, 4) and landmarks (h, w, 10), as in the model pack's "grid" decoder."""
 
 _LARGEST_LOG_SIZE = 6.0
+_SAME_FACE = 0.4  # IoU
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,37 @@ def _rows(score: Floats, box: Floats, landmarks: Floats, stride: int, threshold:
     corner = (cell + box[y, x, :2]) * stride - size / 2
     points = (landmarks[y, x].reshape(-1, 5, 2) + cell[:, None]) * stride
     return np.concatenate([corner, size, points.reshape(-1, 10), score[y, x, None]], 1).astype(np.float32)
+
+
+def agree(grids: Grids, threshold: float, strides: tuple[int, ...] = STRIDES) -> None:
+    """Make every cell of a face, in place, say what its best cell says of box and landmarks.
+
+    A teacher's cells differ by some hundredths of the face, and which of them is best changes with a grain of noise:
+    the student would learn all of those opinions, and would be measured against one.
+    """
+    rows, cells = [], []
+    for level, ((score, box, points), stride) in enumerate(zip(grids, strides, strict=True)):
+        rows.append(_rows(score, box, points, stride, threshold))
+        cells += [(level, int(y), int(x)) for y, x in zip(*np.nonzero(score >= threshold), strict=True)]
+    faces = np.concatenate(rows)
+    if not len(faces):
+        return
+    kept = np.asarray(cv2.dnn.NMSBoxes(faces[:, :4].tolist(), faces[:, 14].tolist(), threshold, 0.3), np.intp).ravel()
+    shared = overlaps(faces, faces[kept])
+    best = shared.argmax(1)
+    for cell, (level, y, x) in enumerate(cells):
+        if shared[cell, best[cell]] >= _SAME_FACE:
+            _, box, points = grids[level]
+            box[y, x], points[y, x] = encode(faces[kept[best[cell]]], x, y, strides[level])
+
+
+def overlaps(ours: Floats, theirs: Floats) -> Floats:
+    """IoU (n, m) of boxes x, y, width, height in the first four columns."""
+    low = np.maximum(ours[:, None, :2], theirs[None, :, :2])
+    high = np.minimum(ours[:, None, :2] + ours[:, None, 2:4], theirs[None, :, :2] + theirs[None, :, 2:4])
+    shared = np.clip(high - low, 0, None).prod(-1)
+    areas = ours[:, None, 2:4].prod(-1) + theirs[None, :, 2:4].prod(-1)
+    return (shared / np.maximum(areas - shared, 1e-6)).astype(np.float32)
 
 
 def encode(face: Floats, column: int, row: int, stride: int) -> tuple[Floats, Floats]:

@@ -33,14 +33,14 @@ from models.training.detector_labels import (
     start_makers,
     wait_for,
 )
-from models.training.detector_net import DetectorNet, Shape
+from models.training.detector_net import DetectorNet, Shape, agree
 from models.training.scenes import degraded
 
 Labels = list[tuple[Tensor, Tensor, Tensor]]
 Batch = tuple[Tensor, Labels]
 
 _POSITIVE = 0.25  # cells where YuNet's score is at least this teach box and landmarks
-_BOX_WEIGHT, _LANDMARK_WEIGHT = 4.0, 8.0
+_BOX_WEIGHT, _LANDMARK_WEIGHT = 8.0, 24.0
 _WARM_UP = 150  # steps
 _COOL_DOWN = 0.4  # share of the run at its end over which the rate falls to nothing
 _KEEP = 0.999  # of the running mean of weights, each step
@@ -183,8 +183,10 @@ def batches(shard: Shard, plan: Plan, visit: int) -> Iterator[Batch]:
     for first in range(0, len(order) - plan.batch + 1, plan.batch):
         rows = order[first : first + plan.batch]
         pictures = np.stack([degraded(rng, shard.scenes[row]) for row in rows])
-        labels = [tuple(torch.from_numpy(part[rows]) for part in parts) for parts in shard.labels]
-        yield torch.from_numpy(pictures), labels
+        chosen = [tuple(part[rows].astype(np.float32) for part in parts) for parts in shard.labels]
+        for scene in range(len(rows)):
+            agree([tuple(part[scene] for part in parts) for parts in chosen], _POSITIVE)
+        yield torch.from_numpy(pictures), [tuple(map(torch.from_numpy, parts)) for parts in chosen]
 
 
 def _visit(plan: Plan, state: State, shard: list[Batch]) -> dict[str, float]:
@@ -237,7 +239,7 @@ def _flat(answers: Labels, labels: list[Any]) -> tuple[Any, Any, Any, Tensor]:
         chosen = score_t > _POSITIVE
         boxes.append((box.permute(0, 2, 3, 1)[chosen], box_t[chosen]))
         points.append((place.permute(0, 2, 3, 1)[chosen], place_t[chosen]))
-        weights.append(score_t[chosen])
+        weights.append(score_t[chosen] ** 2)  # the best cell of a face is the one that overlaps removal keeps
 
     def joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs])
