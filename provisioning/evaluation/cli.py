@@ -122,9 +122,8 @@ def identify(context: typer.Context, as_json: Json = False) -> None:
     for row in found["rows"]:
         mark = "extrapolated" if row["extrapolated"] else "measured"
         rate = f"1 in {1 / row['wanted_fpir']:,.0f}"
-        print(
-            f"{row['size']:>6} references  FPIR {rate:>10}  threshold {row['threshold']:.4f}  TPIR {_text(row['tpir'])}  {mark}"
-        )
+        point = f"{row['size']:>6} references  FPIR {rate:>10}  threshold {row['threshold']:.4f}"
+        print(f"{point}  TPIR {_text(row['tpir'])}  {mark}")
 
 
 @app.command()
@@ -183,8 +182,9 @@ def passes(
         return
     print(f"{found['passes']} passes, {found['stray_tracks']} stray tracks, {found['references']} references")
     for row in found["rows"]:
-        print(f"{row['operating_point']}: threshold {row['threshold']:.4f}  TPIR {_text(row['tpir'])}, of those seen well "
-              f"{_text(row['tpir_seen_well'])}  FPIR {_text(row['fpir'], 3)} {row['words']}")  # fmt: skip
+        found_well, false = _text(row["tpir_seen_well"]), _text(row["fpir"], 3)
+        print(f"{row['operating_point']}: threshold {row['threshold']:.4f}  TPIR {_text(row['tpir'])}")
+        print(f"    of those seen well {found_well}  FPIR {false} {row['words']}")
 
 
 def _calibrate(test: Evaluation) -> calibration.Calibration:
