@@ -25,6 +25,7 @@ class Batch:
 
     chips: Picture
     templates: Floats
+    origins: Floats
 
 
 @dataclass(frozen=True)

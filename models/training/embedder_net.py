@@ -62,6 +62,8 @@ class FaceNet(nn.Module):
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(inputs * (1 + _SPATIAL_SIDE**2 if spatial else 1), LENGTH)
+        if twin:
+            self.origin = nn.Linear(inputs, LENGTH)
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 256), or (N, 4352) if ``spatial``: what the head reads."""
