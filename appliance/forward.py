@@ -3,7 +3,7 @@
 A row is deleted when the broker has acknowledged it with a reason code below 0x80, and not at once: it stays SETTLE
 seconds longer, and where the connection breaks in that time it is sent again. A broker answers before its own disk has
 the message; this bridges the gap, and control drops the duplicate by its identifier. 0x10 (nobody is subscribed) is an
-acknowledgement too, but the broker has thrown the message away: an alert then stays and is tried again.
+acknowledgement too, but the broker has thrown the message away: the row then stays and is tried again.
 
 All timing is monotonic. The thread that runs `run` owns the connection; others only call `wake`, `health` and `stop`.
 """
@@ -89,7 +89,7 @@ class Forwarder:
 
     def run(self) -> None:
         """Connect, forward, reconnect; until `stop`."""
-        backoff = Backoff(0.2, 30.0)
+        backoff = Backoff(0.2, 10.0)
         while not self._stop_over():
             try:
                 self._attempt(backoff)
@@ -185,7 +185,7 @@ class Forwarder:
         row = self._sent.pop(mid, None)
         if row is None:
             return  # our own state message
-        if code < mqtt.REFUSED and not (code == mqtt.NOBODY_LISTENS and row.header.kind == "alert"):
+        if code < mqtt.REFUSED and code != mqtt.NOBODY_LISTENS:
             self._settling.append((time.monotonic() + self._settle_seconds, row.number))
             self._retry.reset()
             return

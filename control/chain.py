@@ -12,6 +12,7 @@ from enum import Enum
 
 from appliance.records import Alert
 
+ZERO = "0" * 64
 _REMEMBERED = 4096  # alerts of a chain; older ones are refused as replays
 _MISSING = 10_000  # sequence numbers of a chain that may still arrive late
 _CHAINS = 256
@@ -44,6 +45,7 @@ class Placement:
 @dataclass
 class _Chain:
     last: int
+    joined: int  # what came before this number was not ours to receive
     seen: OrderedDict[int, tuple[str, str]] = field(default_factory=OrderedDict)  # sequence -> digest, previous
     missing: set[int] = field(default_factory=set)
 
@@ -57,6 +59,8 @@ class ChainBook:
     def place(self, alert: Alert, digest: str) -> Placement:
         """How a verified alert fits. `digest` is the SHA-256 of its container. Changes nothing."""
         chain = self._chains.get(_key(alert))
+        if chain is None and not _joins(_Chain(0, 0), alert, digest):
+            return Placement(Fit.BROKEN)
         if chain is None:
             known = any(key[:2] == _key(alert)[:2] for key in self._chains)
             return Placement(Fit.NEW_CHAIN if known else Fit.FIRST, alert.sequence - 1)
@@ -73,7 +77,8 @@ class ChainBook:
 
     def accept(self, alert: Alert, digest: str) -> None:
         """Write down an alert that `place` did not refuse and that is now safely stored."""
-        chain = self._chains.setdefault(_key(alert), _Chain(last=0))
+        joined = alert.sequence if self.place(alert, digest).fit is Fit.FIRST else 0
+        chain = self._chains.setdefault(_key(alert), _Chain(last=0, joined=joined))
         self._chains.move_to_end(_key(alert))
         chain.seen[alert.sequence] = (digest, alert.previous)
         chain.missing.discard(alert.sequence)
@@ -87,8 +92,8 @@ class ChainBook:
             self._chains.popitem(last=False)
 
     def missing(self) -> int:
-        """How many alerts of all chains have not arrived."""
-        return sum(len(chain.missing) for chain in self._chains.values())
+        """How many alerts have not arrived since the first that did."""
+        return sum(number > chain.joined for chain in self._chains.values() for number in chain.missing)
 
 
 def _key(alert: Alert) -> tuple[str, str, str]:
@@ -96,6 +101,8 @@ def _key(alert: Alert) -> tuple[str, str, str]:
 
 
 def _joins(chain: _Chain, alert: Alert, digest: str) -> bool:
-    """The neighbours that are here agree with it."""
+    """The neighbours that are here agree with it, and the first of a chain follows nothing."""
+    if alert.sequence == 1 and alert.previous != ZERO:
+        return False
     before, after = chain.seen.get(alert.sequence - 1), chain.seen.get(alert.sequence + 1)
     return (before is None or before[0] == alert.previous) and (after is None or after[1] == digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 
 from appliance import keys, mqtt, tls
@@ -63,6 +64,7 @@ class Subscriber:
             raise self._failure
 
     def _attempt(self, backoff: Backoff) -> None:
+        tls.check_validity(self._peer.tls, time.time())
         handlers = Handlers(received=self._received, subscribed=self._subscribed)
         self._connection = connection = Connection(self._peer, handlers, self._wake)
         connection.open()

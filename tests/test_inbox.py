@@ -181,6 +181,10 @@ def test_a_control_room_that_comes_late_is_told_what_it_did_not_see(inbox: Inbox
         maker.alert()
     opened = take(inbox, maker.alert())
     assert opened.notes == ("3 earlier alert(s) of this chain were not seen here",)
+    assert inbox.missing() == 0
+    maker.alert()
+    take(inbox, maker.alert())
+    assert inbox.missing() == 1
 
 
 def test_a_fork_a_replay_and_a_broken_chain_are_refused(inbox: Inbox, maker: AlertMaker) -> None:
@@ -191,6 +195,7 @@ def test_a_fork_a_replay_and_a_broken_chain_are_refused(inbox: Inbox, maker: Ale
     maker.sequence, maker.previous = state
     assert refused(inbox, maker.alert(reference_identifier="R-2")) is Reason.REPLAYED
     assert refused(inbox, maker.alert(sequence=3, previous="f" * 64)) is Reason.CHAIN
+    assert refused(inbox, maker.alert(chain="c-2", sequence=1, previous="f" * 64)) is Reason.CHAIN
 
 
 @given(order=st.permutations(range(8)), repeats=st.lists(st.integers(0, 7), max_size=6))
