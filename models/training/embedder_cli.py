@@ -78,7 +78,7 @@ def train(
     weights = read_weights(dlib_weights_file())
     lessons = load_lessons(cache_folder(), shards, seed, label_share, raw_templates(from_dlib(weights), threads))
     faces = load_faces("lfw")
-    net = from_dlib(weights, twin=True)
+    net = from_dlib(weights, spatial=True, twin=True)
     Training(net, lessons, faces.part(faces.held_out), plan, cache_folder() / run).run()
 
 

@@ -21,6 +21,7 @@ MEAN = (122.782, 117.001, 104.298)
 SCALE = 256.0
 LENGTH = 128
 DLIB_SIDE = 150
+LAST = 256  # numbers of the last stage's mean over the picture
 _SPATIAL_SIDE = 4  # of the last stage but one, at 150 x 150
 _STAGES = ((3, 32, False), (4, 64, True), (3, 128, True), (3, 256, True), (1, 256, True))
 
@@ -63,7 +64,7 @@ class FaceNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(inputs * (1 + _SPATIAL_SIDE**2 if spatial else 1), LENGTH)
         if twin:
-            self.origin = nn.Linear(inputs, LENGTH)
+            self.origin = nn.Linear(LAST, LENGTH)
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 256), or (N, 4352) if ``spatial``: what the head reads."""
@@ -75,7 +76,7 @@ class FaceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = self.features(x)
         template: Tensor = self.head(features)
-        return torch.cat([self.origin(features), template], 1) if self.twin else template
+        return torch.cat([self.origin(features[:, -LAST:]), template], 1) if self.twin else template
 
     def convolutions(self) -> list[nn.Conv2d]:
         """Every convolution from input to output, the order of dlib's file."""
@@ -120,16 +121,13 @@ def normalise(chips: Tensor) -> Tensor:
     return (rgb - torch.tensor(MEAN, device=chips.device)[:, None, None]) / SCALE
 
 
-def fitted(net: FaceNet, chips: Tensor) -> Tensor:
-    """`normalise`, and enlarged to the 150 x 150 that dlib's own network reads where ``net`` is not ``spatial``.
+def fitted(chips: Tensor) -> Tensor:
+    """`normalise`, enlarged to the 150 x 150 that dlib's network reads.
 
     The chips of the training sets are 112 wide because their photographs hold no more: enlarging adds nothing, but
     the filters meet faces at the scale they were made for.
     """
-    pictures = normalise(chips)
-    if net.spatial:
-        return pictures
-    return functional.interpolate(pictures, size=(DLIB_SIDE, DLIB_SIDE), mode="bilinear", align_corners=False)
+    return functional.interpolate(normalise(chips), size=(DLIB_SIDE, DLIB_SIDE), mode="bilinear", align_corners=False)
 
 
 def _first(x: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.net.train()
-        chips = fitted(self.net, torch.from_numpy(batch.chips).to(self.device))
+        chips = fitted(torch.from_numpy(batch.chips).to(self.device))
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             raw = self.net(chips.contiguous(memory_format=torch.channels_last))
         own, learnt = raw.float()[:, :-LENGTH], raw.float()[:, -LENGTH:]
@@ -203,7 +203,7 @@ def embed(net: FaceNet, chips: Picture, device: torch.device, features: bool = F
     for start in range(0, len(chips), batch):
         taken = torch.from_numpy(np.ascontiguousarray(chips[start : start + batch])).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            inputs = fitted(net, taken).contiguous(memory_format=torch.channels_last)
+            inputs = fitted(taken).contiguous(memory_format=torch.channels_last)
             out = net.features(inputs) if features else net(inputs)
         parts.append(_finished(net, out.float(), features).cpu().numpy())
     return np.concatenate(parts)
@@ -220,7 +220,7 @@ def raw_templates(net: FaceNet, threads: int) -> Callable[[Picture], Floats]:
         for start in track(range(0, len(canvases), 100), description="dlib's own templates"):
             chips = np.ascontiguousarray(chips_of_canvases(canvases[start : start + 100]))
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                inputs = fitted(frozen, torch.from_numpy(chips)).contiguous(memory_format=torch.channels_last)
+                inputs = fitted(torch.from_numpy(chips)).contiguous(memory_format=torch.channels_last)
                 parts.append(frozen(inputs).float().numpy())
         return np.concatenate(parts)
 
