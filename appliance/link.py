@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from appliance.records import Record
 
 HELLO_BYTES = 1024
 PENDING_BYTES = 32_000_000  # unacknowledged containers vision may hold: some 1,500 alerts with their chips
+_GRACE_SECONDS = 5.0  # vision and courier start together: no word about a courier that is not there yet
 _REPLY_SECONDS = 20.0  # a slow card may take long to commit, but not this long
 _LENGTH = struct.Struct(">I")
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -141,6 +143,7 @@ class CourierLink:
         self._greeting: Greeting | None = None
         self._queued = self._stored = self._dropped = 0
         self._closing = self._abandoned = False
+        self._since = time.monotonic()
         self._trouble = ""
         self._thread = threading.Thread(target=self._run, name="courier-link", daemon=True)
         self._thread.start()
@@ -210,7 +213,8 @@ class CourierLink:
                     backoff.reset()
                     self._deliver(stream, backoff)
             except (OSError, CourierError) as error:
-                self._complain(f"courier at {self._path}: {error}; trying again")
+                if self._greeting is not None or time.monotonic() - self._since > _GRACE_SECONDS:
+                    self._complain(f"courier at {self._path}: {error}; trying again")
                 self._pause(backoff.next())
 
     def _finished(self) -> bool:
