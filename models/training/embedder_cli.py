@@ -99,13 +99,23 @@ def export(
     run: Annotated[str, typer.Option(help="Name of the training run to export.")] = "lamp",
     pack: Annotated[Path, typer.Option(help="Folder of the pack to write.")] = REPOSITORY / "models" / "lamp-embedder",
     version: Annotated[str, typer.Option(help="The pack's version.")] = "1.0.0",
+    share: Annotated[float, typer.Option(help="Weight of dlib's own template in the cosine.")] = 0.85,
     samples: Annotated[int, typer.Option(help="Training faces that set the int8 ranges.")] = 400,
     seed: Seed = 0,
 ) -> None:
     """Quantise a run's averaged network to int8 and write its pack."""
     from models.training.embedder_export import export_tuned
 
-    export_tuned(run, pack, version, samples, seed)
+    export_tuned(run, pack, version, samples, seed, share)
+
+
+@app.command()
+def shares(run: Annotated[str, typer.Option(help="Name of the training run.")] = "lamp") -> None:
+    """Print TAR on training faces of LFW for several weights of dlib's own template, to choose one by."""
+    from models.training.embedder_export import share_figures
+
+    for share, accept in share_figures(run, (0.0, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)).items():
+        typer.echo(f"{share:.2f}  " + "  ".join(f"{rate:.0e} {value:.4f}" for rate, value in accept.items()))
 
 
 @app.command()

@@ -17,11 +17,17 @@ from models.training.chips import (
 from models.training.dataset import training_faces
 from models.training.dlib_weights import read_weights
 from models.training.edgetpu import objections
-from models.training.embedder_net import MEAN, SCALE, FaceNet, from_dlib, normalise
+from models.training.embedder_net import MEAN, SCALE, FaceNet, from_dlib, normalise, unit_halves
+from models.training.embedder_train import raw_templates
 from models.training.export import ExportError, input_name, to_int8, to_tflite
-from models.training.pack_writer import PackText, write_embedder_pack
+from models.training.faces import load_faces
+from models.training.figures import verification
+from models.training.pack_writer import PackShape, PackText, write_embedder_pack
 from models.training.sources import SourceError, cache_folder, dlib_weights_file
 
+_FILE = "embedder_int8.tflite"
+_RATES = (1e-3, 1e-4, 1e-5)
+_THREADS = 2
 _PUBLIC = PackText(
     "open-embedder",
     "1.0.0",
@@ -39,27 +45,38 @@ _TUNED = PackText(
 
 
 def export_public(folder: Path, samples: int, seed: int) -> None:
-    """The pack of the network as dlib made it, 150 x 150."""
-    net = from_dlib(read_weights(dlib_weights_file()))
-    chips = _representative(samples, seed)
-    write_embedder_pack(folder, _PUBLIC, quantised(net, chips), "embedder_int8.tflite", DLIB_LANDMARKS, DLIB_WIDTH)
+    """The pack of the network as dlib made it."""
+    model = quantised(from_dlib(read_weights(dlib_weights_file())), _representative(samples, seed))
+    write_embedder_pack(folder, _PUBLIC, model, PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS))
 
 
-def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int) -> None:
-    """The pack of a run's averaged network, 150 x 150; raises SourceError without such a run."""
+def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int, share: float) -> None:
+    """The pack of a run's averaged network; raises SourceError without such a run.
+
+    ``share`` is the weight of the head that kept dlib's template, in the cosine of two templates.
+    """
     net = averaged_net(cache_folder() / run / "checkpoint.pt")
-    chips = _representative(samples, seed)
     text = PackText(_TUNED.name, version, _TUNED.licence, _TUNED.origin, _TUNED.terms)
-    write_embedder_pack(folder, text, quantised(net, chips), "embedder_int8.tflite", DLIB_LANDMARKS, DLIB_WIDTH)
+    shape = PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS, (share, 1 - share))
+    write_embedder_pack(folder, text, quantised(net, _representative(samples, seed)), shape)
 
 
 def averaged_net(checkpoint: Path) -> FaceNet:
     """The averaged network of a checkpoint."""
     if not checkpoint.is_file():
         raise SourceError(f"no checkpoint at {checkpoint}: run python -m models.training embedder train first")
-    net = FaceNet(spatial=True)
+    net = FaceNet(twin=True)
     net.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"])
     return net.eval()
+
+
+def share_figures(run: str, shares: tuple[float, ...]) -> dict[float, dict[float, float]]:
+    """TAR by FAR for each share of dlib's head, on the training faces of LFW: what the share is chosen by."""
+    faces = load_faces("lfw")
+    faces = faces.part(~faces.held_out)
+    net = averaged_net(cache_folder() / run / "checkpoint.pt").to(memory_format=torch.channels_last)
+    raw = torch.from_numpy(raw_templates(net, _THREADS)(faces.canvases))
+    return {share: verification(unit_halves(raw, share).numpy(), faces.identities, _RATES).accept for share in shares}
 
 
 def quantised(net: FaceNet, chips: Picture) -> bytes:

@@ -29,20 +29,32 @@ class PackText:
     terms: str
 
 
-def write_embedder_pack(folder: Path, text: PackText, model: bytes, file: str, landmarks: Points, width: int) -> None:
-    """Fill ``folder`` with ``model`` as ``file`` and all that the pack contract asks; square chips of ``width``."""
+@dataclass(frozen=True)
+class PackShape:
+    """A network's file, its square chip, and the weights of its heads of 128 numbers each (empty: one head)."""
+
+    file: str
+    width: int
+    landmarks: Points
+    weights: tuple[float, ...] = ()
+
+
+def write_embedder_pack(folder: Path, text: PackText, model: bytes, shape: PackShape) -> None:
+    """Fill ``folder`` with ``model`` and all that the pack contract asks."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / file).write_bytes(model)
-    face = drawn_face(width, width, landmarks)
+    (folder / shape.file).write_bytes(model)
+    face = drawn_face(shape.width, shape.width, shape.landmarks)
     placeholder = np.zeros(LENGTH, np.float32)  # the pack must load before it can say what its output is
     for output in (placeholder, None):
         if output is None:
             output = Embedder(load(folder)).embed(face[None])[0]
         np.savez(folder / "golden.npz", input=face, output=output)
-        (folder / "pack.toml").write_text(_manifest(folder, text, file, landmarks, width), encoding="utf-8")
+        (folder / "pack.toml").write_text(_manifest(folder, text, shape), encoding="utf-8")
 
 
-def _manifest(folder: Path, text: PackText, file: str, landmarks: Points, width: int) -> str:
+def _manifest(folder: Path, text: PackText, shape: PackShape) -> str:
+    file, width, landmarks = shape.file, shape.width, shape.landmarks
+    parts = ", ".join(f"{{ length = {LENGTH}, weight = {weight:.2f} }}" for weight in shape.weights)
     points = ", ".join(f"[{x:.3f}, {y:.3f}]" for x, y in landmarks)
     return f"""format = 1
 name = {json.dumps(text.name)}
@@ -63,8 +75,8 @@ scale = [{SCALE}, {SCALE}, {SCALE}]
 [embedder]
 width = {width}
 height = {width}
-length = {LENGTH}
-landmarks = [{points}]
+length = {LENGTH * max(len(shape.weights), 1)}
+landmarks = [{points}]{f"{chr(10)}parts = [{parts}]" if parts else ""}
 
 [[files]]
 path = {json.dumps(file)}
