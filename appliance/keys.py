@@ -211,7 +211,15 @@ def verify_roster(blob: bytes, authorities: list[Key]) -> Roster:
             raise SealError("roster.json: signed as something else than a roster; ask the base for the roster")
         envelope.verify(authorities, 1)
         return Roster.model_validate_json(envelope.payload)
-    except (VerificationError, ValidationError, ValueError, KeyError, TypeError) as error:
+    except (
+        VerificationError,
+        ValidationError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise SealError(
             "roster.json: not signed by a pinned authority, or altered; ask the base for it again"
         ) from error
@@ -264,7 +272,7 @@ def read_json(path: Path, advice: str) -> Any:
         raise KeyFileError(f"{path}: missing; {advice}")
     try:
         return json.loads(read_bounded(path, LIMITS.config_bytes))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KeyFileError(f"{path}: not JSON ({error}); {advice}") from error
 
 
