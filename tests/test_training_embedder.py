@@ -24,13 +24,21 @@ from models.training.chips import (  # noqa: E402
     moved,
     similarity,
 )
+from models.training.curve import draw_curve  # noqa: E402
 from models.training.dataset import Lessons, labelled_targets  # noqa: E402
 from models.training.dlib_weights import WeightsError, read_weights  # noqa: E402
-from models.training.embedder_net import Block, FaceNet, from_dlib, normalise  # noqa: E402
+from models.training.embedder_net import Block, FaceNet, from_dlib, normalise, unit_halves  # noqa: E402
 from models.training.embedder_train import Plan, Training, ridge  # noqa: E402
 from models.training.faces import FaceSet  # noqa: E402
 from models.training.golden import drawn_face  # noqa: E402
-from models.training.losses import LossWeights, bank_disagreement, score_error, student_loss  # noqa: E402
+from models.training.groups import groups  # noqa: E402
+from models.training.losses import (  # noqa: E402
+    LossWeights,
+    bank_disagreement,
+    forgetting,
+    score_error,
+    student_loss,
+)
 from models.training.morphs import mixture  # noqa: E402
 from models.training.sources import SourceError, dlib_weights_file, shared_folder  # noqa: E402
 
@@ -50,7 +58,7 @@ def unit_rows(seed: int, count: int) -> np.ndarray:
 
 
 def lessons() -> Lessons:
-    return Lessons(np.stack([canvas(i) for i in range(6)]), unit_rows(0, 6), (), ())
+    return Lessons(np.stack([canvas(i) for i in range(6)]), unit_rows(0, 6), (), (), unit_rows(9, 6))
 
 
 def dlib_file() -> Path:
@@ -96,6 +104,29 @@ def test_both_forms_of_the_network_give_128_numbers(spatial: bool, side: int, fe
     with torch.no_grad():
         assert net.features(torch.zeros(1, 3, side, side)).shape == (1, features)
         assert net(torch.zeros(1, 3, side, side)).shape == (1, 128)
+
+
+def test_a_twin_begins_with_dlibs_own_template_in_its_first_half() -> None:
+    weights = read_weights(dlib_file())
+    picture = normalise(torch.from_numpy(drawn_face(DLIB_WIDTH, DLIB_WIDTH, DLIB_LANDMARKS)[None]))
+    with torch.no_grad():
+        own, twin = from_dlib(weights)(picture), from_dlib(weights, twin=True)(picture)
+    assert twin.shape == (1, 256)
+    assert torch.allclose(twin[:, :128], own, atol=1e-6)
+
+
+def test_a_twins_cosine_is_the_weighted_sum_of_its_halves() -> None:
+    raw = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
+    whole = unit_halves(raw, 0.8)
+    halves = [torch.nn.functional.cosine_similarity(part[0], part[1], dim=0) for part in (raw[:, :128], raw[:, 128:])]
+    assert float(whole[0] @ whole[1]) == pytest.approx(float(0.8 * halves[0] + 0.2 * halves[1]), abs=1e-5)
+    assert torch.allclose(whole.norm(dim=1), torch.ones(2))
+
+
+def test_forgetting_counts_only_chips_whose_own_template_is_known() -> None:
+    given, origin = torch.zeros(2, 4), torch.tensor([[1.0, 0, 0, 0], [float("nan")] * 4])
+    assert float(forgetting(given, origin)) == pytest.approx(1.0)
+    assert float(forgetting(given, torch.full((2, 4), float("nan")))) == 0.0
 
 
 @pytest.mark.parametrize("change", degrade.DEGRADATIONS)
@@ -168,7 +199,7 @@ def test_least_squares_finds_a_linear_head() -> None:
 def _train(folder: Path, steps: int, made: Lessons, held: FaceSet) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     plan = Plan(chips=4 * 4, batch=4, warm_up=1, measure_every=100, save_every=1, threads=1)
-    training = Training(FaceNet(spatial=True), made, held, plan, folder)
+    training = Training(FaceNet(twin=True), made, held, plan, folder)
     if steps < plan.steps:
         training.plan = replace(plan, minutes=0.0)
         training._share_done = lambda: 1.0 if training.step >= steps else training.step / plan.steps  # type: ignore[method-assign]
@@ -185,6 +216,25 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> No
     parts = _train(tmp_path / "parts", 4, made, held)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert (tmp_path / "whole" / "curve.csv").read_text().startswith("step,chips,")
+
+
+def test_a_drawn_face_shows_whether_red_and_blue_were_changed_over() -> None:
+    face = drawn_face(DLIB_WIDTH, DLIB_WIDTH, DLIB_LANDMARKS).astype(float)
+    assert np.abs(face - face[..., ::-1]).mean() > 40
+
+
+def test_groups_come_from_the_labels_in_the_names() -> None:
+    rows = groups(["25_1_2_20170101.jpg", "61_0_0_20170102.jpg", "no label"])
+    assert rows["all"].tolist() == [0, 1]
+    assert rows["female"].tolist() == rows["Asian"].tolist() == rows["age 18 to 39"].tolist() == [0]
+    assert rows["age 60 to 130"].tolist() == [1]
+
+
+def test_a_learning_curve_is_drawn(tmp_path: Path) -> None:
+    table = tmp_path / "curve.csv"
+    table.write_text("step,chips,tar_1e-3,tar_1e-4,tar_1e-5\n0,0,0.5,0.4,0.3\n10,640,0.9,0.8,0.7\n")
+    draw_curve(table, tmp_path / "curve.svg")
+    assert (tmp_path / "curve.svg").read_text().count("<polyline") == 3
 
 
 @pytest.mark.slow
