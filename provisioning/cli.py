@@ -6,6 +6,7 @@ import typer
 
 from appliance.console import run_app
 from provisioning import enrol_cli, issue_cli, keys_cli, order_cli, preflight_cli
+from provisioning.evaluation import cli as evaluation_cli
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ app.command()(issue_cli.inspect)
 app.add_typer(order_cli.app, name="order")
 app.add_typer(order_cli.receipts_app, name="receipts")
 app.add_typer(order_cli.audit_app, name="audit")
+app.add_typer(evaluation_cli.app, name="evaluate")
 
 
 def main() -> None:
