@@ -220,7 +220,11 @@ class Forwarder:
         if time.monotonic() - self._expired_at < _EXPIRE_SECONDS:
             return
         self._expired_at = time.monotonic()
-        gone = self._outbox.expire()
+        try:
+            gone = self._outbox.expire()
+        except CourierError as error:  # a full disk must not keep us from sending what would free it
+            self._trouble(str(error))
+            return
         if gone:
             total = self._outbox.count("expired")
             self._say(f"{gone} envelope(s) expired before the broker took them ({total} so far); check the connection")

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from appliance import seal
 from appliance.errors import CourierError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Header
+from appliance.reserve import Reserve
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS envelopes (
@@ -44,6 +45,8 @@ DELETE FROM envelopes
 WHERE (boot = ? AND stored + expires - created <= ?) OR (boot <> ? AND expires <= ?)
 """
 _SOUND_BYTES = 64_000_000  # up to this size a file is read whole at the start; a larger one would delay it too long
+_FULL = "{}: the disk is full; free some space, the envelope is kept in memory and tried again"
+_LOG_PAGES = 64  # a short write-ahead log: on a full disk it must fit into the database once more
 _SEEN_KEPT = 10_000  # identifiers remembered after their rows are gone
 
 
@@ -96,11 +99,14 @@ class Outbox:
         self._boot = self._clock.identity()
         self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._reserve = Reserve(path.with_name(path.name + ".reserve"))
         self._db = self._open_or_replace()
 
     def put(self, container: bytes, header: Header) -> bool:
         """Store a container; True once it is on disk, False where it was there before. Raises OutboxError."""
         with self._lock, self._storing():
+            if not self._reserve.hold():
+                raise OutboxError(_FULL.format(self._path))
             if self._db.execute("SELECT 1 FROM seen WHERE id = ?", (header.id,)).fetchone():
                 return False
             if self._depth() >= self._limit:
@@ -125,24 +131,58 @@ class Outbox:
             self._say(
                 f"outbox {self._path}: envelope {number} was damaged on disk and is lost ({error}); check the disk"
             )
-            with self._lock, self._storing():
-                self._db.execute("DELETE FROM envelopes WHERE number = ?", (number,))
-                self._add("lost", 1)
+            try:
+                self.delete([number], lost=1)
+            except OutboxError as failure:
+                self._say(str(failure))
             return None
 
-    def delete(self, numbers: Iterable[int]) -> None:
+    def delete(self, numbers: Iterable[int], *, lost: int = 0) -> None:
         """Forget rows the broker has acknowledged. Raises OutboxError; then they are still there."""
-        with self._lock, self._storing():
-            self._db.executemany("DELETE FROM envelopes WHERE number = ?", [(n,) for n in numbers])
-            self._db.execute("DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", (_SEEN_KEPT,))
+        gone = [(number,) for number in numbers]
+
+        def work() -> int:
+            with self._lock, self._storing():
+                if lost:
+                    self._add("lost", lost)
+                self._db.execute("DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", (_SEEN_KEPT,))
+                return self._db.executemany("DELETE FROM envelopes WHERE number = ?", gone).rowcount
+
+        self._make_room(work)
 
     def expire(self) -> int:
         """Drop and count the rows whose time is over; the result is how many. Raises OutboxError."""
-        with self._lock, self._storing():
-            over = self._db.execute(_EXPIRE, (self._boot, self._clock.boot(), self._boot, self._clock.wall())).rowcount
-            if over:
-                self._add("expired", over)
-            return over
+
+        def work() -> int:
+            times = (self._boot, self._clock.boot(), self._boot, self._clock.wall())
+            with self._lock, self._storing():
+                over = self._db.execute(_EXPIRE, times).rowcount
+                if over:
+                    self._add("expired", over)
+                return over
+
+        return self._make_room(work)
+
+    def _make_room(self, work: Callable[[], int]) -> int:
+        """Delete; where the disk is too full even for that, with the space kept in reserve."""
+        with self._lock:
+            try:
+                return work()
+            except OutboxError as error:
+                if "disk is full" not in str(error):
+                    raise
+            self._reserve.release()
+            self._checkpoint()
+            try:
+                return work()
+            finally:
+                self._checkpoint()
+                self._reserve.hold()
+
+    def _checkpoint(self) -> None:
+        """Shorten the write-ahead log. What does not fit yet stays in it and is as safe there."""
+        with suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def chain(self, deployment: str) -> ChainPoint | None:
         """Where a deployment's chain of alerts stands. Raises CourierError."""
@@ -247,6 +287,7 @@ class Outbox:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA secure_delete = ON")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             if self._path.stat().st_size <= _SOUND_BYTES:
                 (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
                 if sound != "ok":
@@ -299,8 +340,8 @@ def _is_damage(error: sqlite3.Error) -> bool:
 
 
 def _advice(path: Path, error: sqlite3.Error) -> str:
-    if "full" in str(error):
-        return f"{path}: the disk is full; free some space, the envelope is kept in memory and tried again"
+    if "full" in str(error) or "I/O" in str(error):
+        return _FULL.format(path) + f" ({error})"
     if "locked" in str(error):
         return f"{path}: another courier uses this outbox; stop it, one outbox has one courier"
     if "readonly" in str(error):

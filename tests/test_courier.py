@@ -391,6 +391,26 @@ def test_a_broker_killed_at_the_moment_of_its_acknowledgement_gets_the_alerts_ag
             eventually(lambda: listener.sequences == [1, 2, 3, 4, 5])
 
 
+def test_a_full_disk_is_survived_and_clears_itself_once_the_broker_is_back(
+    machines: Machines, broker: Broker, settings: Settings, maker: AlertMaker, small_disk: Path
+) -> None:
+    """Deleting needs space too: it must not be what a full disk prevents."""
+    broker.stop()
+    chosen = settings(broker.address, outbox=small_disk / "o.sqlite")
+    wanted = 200
+    with courier_in_thread(chosen), linked(chosen) as link:
+        for _ in range(wanted):
+            link.send(maker.alert(size=16000), "alert")
+        eventually(lambda: 0 < link.pending < wanted)
+        time.sleep(1)
+        assert link.pending > 0
+        broker.start()
+        with Listener(machines, broker.address) as listener:
+            eventually(lambda: sorted(listener.sequences) == list(range(1, wanted + 1)), 60)
+    assert stored(chosen) == 0
+    assert (small_disk / "o.sqlite.reserve").exists()
+
+
 def test_a_socket_that_systemd_passed_is_used_and_left_alone(
     machines: Machines, shared_broker: Broker, settings: Settings, maker: AlertMaker, tmp_path: Path
 ) -> None:
