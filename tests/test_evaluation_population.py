@@ -81,7 +81,7 @@ def test_held_out_identities_are_those_training_never_sees(tmp_path: Path) -> No
     data = stills(tmp_path, {f"n{i}": 1 for i in range(200)})
     kept = dataset.held_out(data)
     assert {s.identity for s in kept.stills} == {s.identity for s in data.stills if split.held_out(s.identity)}
-    assert all(dataset.fold(s.identity) == 0 for s in kept.stills)
+    assert len({dataset.fold(s.identity) for s in kept.stills}) == 5
     assert 20 < len(kept.stills) < 60
 
 
@@ -143,7 +143,7 @@ def test_the_level_is_the_mean_of_the_nearest() -> None:
 
 def test_fused_references_gain_on_scattered_templates_and_say_by_how_much(tmp_path: Path) -> None:
     data = stills(tmp_path, {f"n{i}": 6 for i in range(120)})
-    found = {g.way: g for g in gains.measure(data, templates(data, 0.17), 15, 0.01, (0, 1, 2, 3, 4))}
+    found = {g.way: g for g in gains.measure(data, templates(data, 0.17), 15, 0.01)}
     three = found["3 references fused"]
     assert three.gain > 0.05
     assert three.low < three.gain < three.high
@@ -153,4 +153,4 @@ def test_fused_references_gain_on_scattered_templates_and_say_by_how_much(tmp_pa
 
 def test_nothing_is_claimed_where_lists_of_the_size_cannot_be_drawn(tmp_path: Path) -> None:
     data = stills(tmp_path, {"a": 2, "b": 2})
-    assert gains.measure(data, templates(data), 1000, 1e-3, (0,)) == []
+    assert gains.measure(data, templates(data), 1000, 1e-3) == []

@@ -219,7 +219,7 @@ def _test(context: typer.Context) -> Evaluation:
     only = own if held_out is None else held_out
     if only and context.obj["data"] is None:
         chosen = data_sets.held_out(chosen)
-    return Evaluation(chosen, detector, embedder, trained_on=only, threads=context.obj["threads"])
+    return Evaluation(chosen, detector, embedder, threads=context.obj["threads"])
 
 
 def _data(source: Path | None) -> Dataset:

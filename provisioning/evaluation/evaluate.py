@@ -54,14 +54,11 @@ class Evaluation:
         dataset: Dataset,
         detector: Pack,
         embedder: Pack,
-        *,
-        trained_on: bool,
         cache: Path = CACHE,
         threads: int = 1,
     ) -> None:
-        """`trained_on` says that the pack was trained on identities that share these data's held-out rule."""
         self.dataset, self.detector, self.embedder = dataset, detector, embedder
-        self.trained_on, self._cache, self._threads = trained_on, cache, threads
+        self._cache, self._threads = cache, threads
         self.made = time.time()
 
     @cached_property
@@ -167,8 +164,7 @@ class Evaluation:
     @cached_property
     def gains(self) -> list[Gain]:
         """What better comparing gains at the operating point, on identities it was not fitted on."""
-        shown = (0,) if self.trained_on else tuple(range(gains.FOLDS))
-        return gains.measure(self.dataset, self.templates, GROUP_SIZE, GROUP_RATE, shown)
+        return gains.measure(self.dataset, self.templates, GROUP_SIZE, GROUP_RATE)
 
     def calibration(self) -> Calibration:
         """The record for the unit. Raises ConfigError where the data cannot carry one."""

@@ -1,9 +1,10 @@
 """Can the same models be compared better? Each way is fitted on other identities than it is shown on.
 
-Identities are split in five by a hash of the name. A way that needs fitting (a weight, a cohort, a log-likelihood) is
-fitted on four parts and shown on the fifth; where the pack was trained on these data, only the held-out part is shown,
-otherwise each in turn. The gain is in TPIR at one size and one FPIR, each way at a threshold of its own; its interval
-is a bootstrap over identities, the same draws for both, thresholds chosen anew in each.
+Identities are split in five by a hash of the name (another one than that which holds identities out of training). A
+way that needs fitting (a weight, a cohort) is fitted on four parts and shown on the fifth, each part in turn, so no
+identity is ever in what its own searches were fitted on. The gain is in TPIR at one size and one FPIR, each way at a
+threshold of its own; its interval is a bootstrap over identities, the same draws for both, thresholds chosen anew in
+each.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from appliance.records import Floats
 from provisioning.evaluation import population
 from provisioning.evaluation.dataset import Dataset, fold
 from provisioning.evaluation.embeddings import Templates
-from provisioning.evaluation.identification import Trials, weighted_threshold
+from provisioning.evaluation.identification import Resampled, Trials
 from provisioning.evaluation.population import Population
 
 FOLDS = 5
 DRAWS = 300
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEAREST = 10
+LONGEST = 2500  # references searched; a longer pool costs time and tells little more
 Numbers = npt.NDArray[np.int64]
 
 
@@ -66,26 +68,24 @@ def compare(
     count = int(place.max()) + 1
     rng = np.random.default_rng(seed)
     drawn = np.array([rng.multinomial(count, np.full(count, 1 / count)) for _ in range(DRAWS)])
-    found = []
-    for weights in (np.ones(count, np.int64), *drawn):
-        rates = [_tpir(t, weights[place], size, fpir) for t in (base, other)]
-        found.append((rates[0], rates[1], rates[1] - rates[0]))
-    whole, rest = found[0], np.array([f[2] for f in found[1:]])
-    return whole[0], whole[1], whole[2], float(np.quantile(rest, 0.025)), float(np.quantile(rest, 0.975))
+    both = [Resampled.of(t, size, fpir) for t in (base, other)]
+    before, after = np.array([[r.tpir(w[place]) for w in (np.ones(count, np.int64), *drawn)] for r in both])
+    low, high = np.quantile(after[1:] - before[1:], (0.025, 0.975))
+    return float(before[0]), float(after[0]), float(after[0] - before[0]), float(low), float(high)
 
 
-def measure(dataset: Dataset, templates: Templates, size: int, fpir: float, shown: tuple[int, ...]) -> list[Gain]:
-    """Gains of every way on the parts `shown` (0 to 4). Empty where the data cannot make lists of `size`."""
+def measure(dataset: Dataset, templates: Templates, size: int, fpir: float) -> list[Gain]:
+    """Gains of every way. Empty where the data cannot make lists of `size`."""
     parts = np.array([fold(s.identity, FOLDS) for s in dataset.stills])
-    single = [_part(dataset, templates, parts, k, 1, None) for k in shown]
+    single = [_part(dataset, templates, parts, k, 1, None) for k in range(FOLDS)]
     if min(p.pool for p in single) < size or not any((~p.chosen.enrolled).any() for p in single):
         return []
     plain = _trials(single, templates, _plain)
     gains = []
     for name, way in track(list(_ways(templates).items()), "gains", transient=True):
         gains.append(_gain(name, plain, _trials(single, templates, way), size, fpir))
-    gains.append(_cohort(dataset, templates, parts, single, plain, size, fpir, shown))
-    return gains + _several(dataset, templates, parts, size, fpir, shown)
+    gains.append(_cohort(dataset, templates, parts, single, plain, size, fpir))
+    return gains + _several(dataset, templates, parts, size, fpir)
 
 
 def _ways(templates: Templates) -> dict[str, Way]:
@@ -118,14 +118,11 @@ def _cohort(
     plain: Trials,
     size: int,
     fpir: float,
-    shown: tuple[int, ...],
 ) -> Gain:
-    """Reference-side cohort normalisation; the weight is the best one on the parts that are not shown."""
-    fitting = [k for k in range(FOLDS) if k not in shown] or None
-    chosen = []
-    for k in shown:
-        others = fitting or [j for j in range(FOLDS) if j != k]
-        chosen.append(_best_weight(dataset, templates, parts, others, size, fpir))
+    """Reference-side cohort normalisation; the weight is the best one on the four parts that are not shown."""
+    chosen = [
+        _best_weight(dataset, templates, parts, [j for j in range(FOLDS) if j != k], size, fpir) for k in range(FOLDS)
+    ]
     way = _trials(single, templates, _plain, chosen)
     gain = _gain(f"cohort normalisation, reference side, {NEAREST} nearest", plain, way, size, fpir)
     return replace(gain, fitted="weight " + ", ".join(f"{w:g}" for w in chosen))
@@ -139,21 +136,19 @@ def _best_weight(
     rates = {}
     for weight in WEIGHTS:
         trials = _trials(fitted, templates, _plain, [weight] * len(fitted))
-        rates[weight] = _tpir(trials, np.ones(len(trials.identities), np.int64), size, fpir)
+        rates[weight] = Resampled.of(trials, size, fpir).tpir(np.ones(len(trials.identities), np.int64))
     return max(rates, key=lambda w: rates[w])
 
 
-def _several(
-    dataset: Dataset, templates: Templates, parts: Numbers, size: int, fpir: float, shown: tuple[int, ...]
-) -> list[Gain]:
+def _several(dataset: Dataset, templates: Templates, parts: Numbers, size: int, fpir: float) -> list[Gain]:
     """Two and three references fused, against one, on probes of identities that have more than three stills."""
-    made = [_part(dataset, templates, parts, k, 1, 3) for k in shown]
+    made = [_part(dataset, templates, parts, k, 1, 3) for k in range(FOLDS)]
     plain = _trials(made, templates, _plain)
     if np.isnan(plain.mated).all():
         return []
     gains, both = [], templates.averaged()
     for stills in (2, 3):
-        made = [_part(dataset, templates, parts, k, stills, 3) for k in shown]
+        made = [_part(dataset, templates, parts, k, stills, 3) for k in range(FOLDS)]
         gains.append(_gain(f"{stills} references fused", plain, _trials(made, templates, _plain), size, fpir))
     mirrored = _trials(made, templates, lambda p, t: (population.fused(both, p.chosen.references), _probes(p, both)))
     return [*gains, _gain("3 references fused, mirror image averaged", plain, mirrored, size, fpir)]
@@ -173,7 +168,7 @@ def _part(dataset: Dataset, templates: Templates, parts: Numbers, number: int, s
 
 def _trials(made: list[Part], templates: Templates, way: Way, weights: list[float] | None = None) -> Trials:
     """All parts' trials as one; each part's list is cut to the shortest one's length, distractors last."""
-    least = min(p.pool for p in made) + 1
+    least = min(LONGEST, *(p.pool for p in made)) + 1
     found = []
     for i, part in enumerate(made):
         references, probes = way(part, templates)
@@ -197,14 +192,6 @@ def _gain(way: str, plain: Trials, other: Trials, size: int, fpir: float) -> Gai
     before, after, gain, low, high = compare(plain, other, size, fpir)
     mated = ~np.isnan(plain.mated)
     return Gain(way, int(mated.sum()), len(np.unique(plain.identities[mated])), after, before, gain, low, high)
-
-
-def _tpir(trials: Trials, weights: Numbers, size: int, fpir: float) -> float:
-    threshold = weighted_threshold(trials, weights, size, fpir)
-    mated = ~np.isnan(trials.mated)
-    total = weights[mated].sum()
-    found = trials.found(threshold, size)
-    return float((found * weights[mated]).sum() / total) if total else 0.0
 
 
 def pooled_probes(templates: Floats, quality: Floats, rows: list[Numbers], weighted: bool) -> Floats:

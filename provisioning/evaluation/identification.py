@@ -115,12 +115,30 @@ class Trials:
         return self._sorted[size]
 
 
-def weighted_threshold(trials: Trials, weights: Numbers, size: int, fpir: float) -> float:
-    """The least threshold that keeps `fpir` where probe i counts `weights`[i] times: for bootstraps; fits no tail."""
-    places, scores, shares = trials.strongest(size, 20 * fpir)
-    total = np.cumsum(shares * weights[places]) / weights.sum()
-    count = int(np.searchsorted(total, fpir, side="right"))
-    return float(np.nextafter(np.float32(scores[min(count, len(scores) - 1)]), np.float32(2)))
+@dataclass(frozen=True)
+class Resampled:
+    """Trials at one size and rate, made ready for many bootstrap draws; fits no tail."""
+
+    trials: Trials
+    size: int
+    fpir: float
+    places: Numbers  # probe of each of the greatest non-mated scores, falling
+    scores: Doubles
+    shares: Doubles
+
+    @classmethod
+    def of(cls, trials: Trials, size: int, fpir: float) -> Resampled:
+        """Keep the scores that can set a threshold in any likely draw."""
+        return cls(trials, size, fpir, *trials.strongest(size, 20 * fpir))
+
+    def tpir(self, weights: Numbers) -> float:
+        """TPIR at the least threshold that keeps the rate, where probe i counts `weights`[i] times."""
+        total = np.cumsum(self.shares * weights[self.places]) / weights.sum()
+        count = min(int(np.searchsorted(total, self.fpir, side="right")), len(self.scores) - 1)
+        threshold = float(np.nextafter(np.float32(self.scores[count]), np.float32(2)))
+        mated = weights[~np.isnan(self.trials.mated)]
+        found = self.trials.found(threshold, self.size)
+        return float((found * mated).sum() / max(int(mated.sum()), 1))
 
 
 def search(
