@@ -17,7 +17,7 @@ from models.training.chips import (
 from models.training.dataset import training_faces
 from models.training.dlib_weights import read_weights
 from models.training.edgetpu import objections
-from models.training.embedder_net import MEAN, SCALE, FaceNet, from_dlib, normalise, unit_halves
+from models.training.embedder_net import LAST, MEAN, SCALE, FaceNet, from_dlib, normalise, unit_halves
 from models.training.embedder_train import raw_templates
 from models.training.export import ExportError, input_name, to_int8, to_tflite
 from models.training.faces import load_faces
@@ -65,8 +65,9 @@ def averaged_net(checkpoint: Path) -> FaceNet:
     """The averaged network of a checkpoint."""
     if not checkpoint.is_file():
         raise SourceError(f"no checkpoint at {checkpoint}: run python -m models.training embedder train first")
-    net = FaceNet(twin=True)
-    net.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"])
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"]
+    net = FaceNet(spatial=weights["head.weight"].shape[1] > LAST, twin="origin.weight" in weights)
+    net.load_state_dict(weights)
     return net.eval()
 
 

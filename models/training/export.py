@@ -81,13 +81,15 @@ def to_int8(
     samples = [{argument: sample.astype(np.float32)} for sample in representative]
     if not samples:
         raise ExportError("int8 needs representative inputs; none were given")
-    with contextlib.redirect_stderr(io.StringIO()):  # its bar, a line for each operation, cannot be switched off
+    # The library's bars, a line for each operation, cannot all be switched off.
+    with contextlib.redirect_stderr(io.StringIO()):
         measured = quantizer.calibrate({signature: samples}, num_threads=_CALIBRATION_THREADS)
-    for name, (least, greatest) in (ranges or {}).items():
-        if name not in measured:
-            raise ExportError(f"the graph has no tensor {name!r} whose range could be set")
-        measured[name] = {"min": np.full((1, 1, 1, 1), least), "max": np.full((1, 1, 1, 1), greatest)}
-    return bytes(quantizer.quantize(measured, enable_progress_bar=False, enable_progress_report=False).quantized_model)
+        for name, (least, greatest) in (ranges or {}).items():
+            if name not in measured:
+                raise ExportError(f"the graph has no tensor {name!r} whose range could be set")
+            measured[name] = {"min": np.full((1, 1, 1, 1), least), "max": np.full((1, 1, 1, 1), greatest)}
+        result = quantizer.quantize(measured, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
 
 
 def _quantizer(model: bytes) -> Any:
