@@ -25,6 +25,7 @@ from appliance.errors import CourierError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Header
 from appliance.reserve import Reserve
+from appliance.salvage import is_damage, salvage
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS envelopes (
@@ -104,15 +105,21 @@ class Outbox:
 
     def put(self, container: bytes, header: Header) -> bool:
         """Store a container; True once it is on disk, False where it was there before. Raises OutboxError."""
-        with self._lock, self._storing():
-            if not self._reserve.hold():
-                raise OutboxError(_FULL.format(self._path))
-            if self._db.execute("SELECT 1 FROM seen WHERE id = ?", (header.id,)).fetchone():
-                return False
-            if self._depth() >= self._limit:
-                raise OutboxError(f"the outbox holds {self._limit} envelopes and is full; check the way to the broker")
-            self._insert(container, header, self._boot, self._clock.boot())
-            return True
+
+        def work() -> int:
+            with self._lock, self._storing():
+                if not self._reserve.hold():
+                    raise OutboxError(_FULL.format(self._path))
+                if self._db.execute("SELECT 1 FROM seen WHERE id = ?", (header.id,)).fetchone():
+                    return 0
+                if self._depth() >= self._limit:
+                    raise OutboxError(
+                        f"the outbox holds {self._limit} envelopes and is full; check the way to the broker"
+                    )
+                self._insert(container, header, self._boot, self._clock.boot())
+                return 1
+
+        return bool(self._make_room(work, reserve=False))
 
     def rows(self, after: int, limit: int) -> list[Row]:
         """At most `limit` rows with a greater number than `after`, oldest first. Raises CourierError."""
@@ -163,21 +170,23 @@ class Outbox:
 
         return self._make_room(work)
 
-    def _make_room(self, work: Callable[[], int]) -> int:
-        """Delete; where the disk is too full even for that, with the space kept in reserve."""
+    def _make_room(self, work: Callable[[], int], *, reserve: bool = True) -> int:
+        """Work; where the disk is full once more with a shorter log, and to delete with the space kept in reserve."""
         with self._lock:
             try:
                 return work()
             except OutboxError as error:
                 if "disk is full" not in str(error):
                     raise
-            self._reserve.release()
+            if reserve:
+                self._reserve.release()
             self._checkpoint()
             try:
                 return work()
             finally:
-                self._checkpoint()
-                self._reserve.hold()
+                if reserve:
+                    self._checkpoint()
+                    self._reserve.hold()
 
     def _checkpoint(self) -> None:
         """Shorten the write-ahead log. What does not fit yet stays in it and is as safe there."""
@@ -264,7 +273,7 @@ class Outbox:
 
     def _damaged(self, error: sqlite3.Error) -> None:
         """A damaged file is replaced at once: the next attempt meets a sound one."""
-        if _is_damage(error):
+        if is_damage(error):
             self._db.close()
             self._db = self._replace(str(error))
 
@@ -272,7 +281,7 @@ class Outbox:
         try:
             return self._open()
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise CourierError(_advice(self._path, error)) from error
             return self._replace(str(error))
 
@@ -307,7 +316,7 @@ class Outbox:
                 source.rename(aside.with_name(aside.name + suffix))
         self._db = db = self._open()
         saved = 0
-        for container, header, boot, stored in _salvage(aside):
+        for container, header, boot, stored in salvage(aside):
             self._insert(container, header, boot, stored)
             saved += 1
         self._say(
@@ -315,28 +324,6 @@ class Outbox:
             "check the disk"
         )
         return db
-
-
-def _salvage(path: Path) -> Iterator[tuple[bytes, Header, str, float]]:
-    """Rows of a damaged file, from both ends until it no longer reads; every container is checked."""
-    done: set[int] = set()
-    for order in ("ASC", "DESC"):
-        try:
-            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-            cursor = db.execute(f"SELECT number, container, boot, stored FROM envelopes ORDER BY number {order}")
-            for number, container, boot, stored in cursor:
-                if number not in done:
-                    done.add(number)
-                    yield container, seal.take_apart(container, LIMITS.envelope_bytes).header, boot, stored
-        except (sqlite3.Error, SealError, TypeError, OSError):
-            continue  # the damage begins here
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    text = str(error)
-    return isinstance(error, sqlite3.DatabaseError) and any(
-        mark in text for mark in ("malformed", "not a database", "corrupt", "no such table", "no such column")
-    )
 
 
 def _advice(path: Path, error: sqlite3.Error) -> str:

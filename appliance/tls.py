@@ -17,7 +17,6 @@ from appliance.errors import KeyFileError
 from appliance.limits import LIMITS
 from appliance.records import Record
 
-
 HUNG_UP = "it hung up when it saw our certificate: revoked, expired, or of another base? Its log tells"
 
 
