@@ -13,11 +13,12 @@ from rich.console import Console
 from appliance import calibration, packs
 from appliance.errors import ConfigError, PackError
 from appliance.packs import Pack
+from appliance.records import Floats
 from demo.truth import read_truth
 from provisioning.evaluation import dataset as data_sets
-from provisioning.evaluation import figures, report, shared_packs, verification
+from provisioning.evaluation import figures, population, report, shared_packs, verification
 from provisioning.evaluation.dataset import Dataset
-from provisioning.evaluation.embeddings import CACHE, embed
+from provisioning.evaluation.embeddings import CACHE, Templates, embed
 from provisioning.evaluation.evaluate import Evaluation
 from provisioning.evaluation.passes import frames_of, run
 
@@ -173,8 +174,7 @@ def passes(
     templates = embed(enrolled, detector, embedder, CACHE, context.obj["threads"])
     if not templates.found.any():
         raise ConfigError(f"{references}: no face found in any reference image")
-    names = [s.identity for s, found in zip(enrolled.stills, templates.found, strict=True) if found]
-    stored = templates.averaged()[templates.found]
+    stored, names = _fused(enrolled, templates)
     result = run(frames_of(clip), facts, detector, embedder, stored, names, smallest_face)
     found = figures.by_pass(result, _thresholds(embedder, threshold))
     if as_json:
@@ -248,6 +248,14 @@ def _pack(name: str) -> Pack:
 def _pairs(test: Evaluation, file: Path) -> verification.Verification:
     left, right, mated = verification.read_pairs(file, [s.image for s in test.dataset.stills])
     return verification.pairs(test.templates.plain, left, right, mated)
+
+
+def _fused(enrolled: Dataset, templates: Templates) -> tuple[Floats, list[str]]:
+    """One template a reference identifier, of all its stills in which a face was found."""
+    usable = np.nonzero(templates.found)[0]
+    identities = enrolled.identities[usable]
+    rows = [usable[identities == i] for i in np.unique(identities)]
+    return population.fused(templates.averaged(), tuple(rows)), [enrolled.stills[r[0]].identity for r in rows]
 
 
 def _thresholds(embedder: Pack, threshold: float | None) -> dict[str, float]:

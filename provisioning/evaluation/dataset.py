@@ -102,6 +102,8 @@ def shared() -> Path | None:
 def load(source: Path) -> Dataset:
     """Read a folder of identity folders, or a CSV file (image, identity, sex, age, ethnicity; the last three optional).
 
+    An enrolment list does too: its reference_identifier is the identity, and `;` stands between several images.
+
     Raises ConfigError with what to do when there is nothing to read.
     """
     if source.is_dir():
@@ -171,7 +173,7 @@ def _table(source: Path) -> Dataset:
             identity = (row.get("identity") or row.get("reference_identifier") or "").strip()
             if not image or not identity:
                 raise ConfigError(f"{source}, line {number}: needs `image` and `identity`; correct the row")
-            stills.append(_row(source, number, image, identity, row))
+            stills += [_row(source, number, one.strip(), identity, row) for one in image.split(";")]
     if not stills:
         raise ConfigError(f"{source}: no rows; the header is image,identity,sex,age,ethnicity")
     return Dataset(source.stem, "A table of stills with labels.", tuple(stills))

@@ -1,0 +1,199 @@
+"""Rates by group, calibration and passes: against counting by hand, and against what the unit reads back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance import performance
+from appliance.calibration import Calibration
+from appliance.embed import unit
+from appliance.errors import ConfigError
+from appliance.records import Floats, Models
+from demo.truth import Box, Pass, Truth
+from provisioning.evaluation import calibrate, figures, groups, identification, intervals, page, plots, published
+from provisioning.evaluation.groups import Labelled
+from provisioning.evaluation.identification import Numbers, Trials
+from provisioning.evaluation.passes import Passes, Seen, _box_at
+from provisioning.evaluation.statistics import Histogram
+from provisioning.evaluation.verification import all_pairs
+
+
+def scattered(identities: int, stills: int, noise: float, seed: int) -> tuple[Floats, Numbers]:
+    rng = np.random.default_rng(seed)
+    centres = unit(rng.normal(size=(identities, 48)).astype(np.float32))
+    owners = np.repeat(np.arange(identities), stills)
+    return unit(centres[owners] + noise * rng.normal(size=(len(owners), 48)).astype(np.float32)), owners
+
+
+def labelled(crowding: float = 0.0) -> tuple[Labelled, np.ndarray[tuple[int, ...], np.dtype[np.str_]]]:
+    """Two groups of 400; templates of the second are pulled together by `crowding`, so they match more often."""
+    rng = np.random.default_rng(3)
+    raw = rng.normal(size=(800, 32)).astype(np.float32)
+    raw[400:] += crowding * np.ones(32, np.float32)
+    templates = unit(raw)
+    labels = np.array(["first"] * 400 + ["second"] * 400, np.str_)
+    mated = np.full(800, 0.8, np.float32)
+    mated[400:440] = 0.1
+    return Labelled(templates, np.arange(800), mated, np.full(800, 0.3, np.float32)), labels
+
+
+def test_false_matches_are_counted_within_the_group_pair_by_pair() -> None:
+    templates, owners = scattered(60, 3, 0.3, 1)
+    share = groups.within(templates, owners, 0.2)
+    left, right = np.triu_indices(len(templates), 1)
+    other = owners[left] != owners[right]
+    scores = np.einsum("ij,ij->i", templates[left], templates[right])[other]
+    assert share.trials == len(scores)
+    assert abs(share.events - np.count_nonzero(scores >= 0.2)) <= 1
+
+
+def test_a_group_that_resembles_itself_shows_as_a_ratio_that_is_significant() -> None:
+    stills, labels = labelled(crowding=0.8)
+    first, second = groups.by_attribute(stills, "made up", labels, 0.5)
+    assert first.fmr_ratio[0] == pytest.approx(1.0)
+    assert first.fmr_p == 1.0
+    assert second.fmr_ratio[1] > 3
+    assert second.fmr_p < 1e-6
+    assert groups.greatest_ratio([first, second]) is second
+    assert second.tpir is not None
+    assert second.tpir.value == pytest.approx(0.9)
+    assert second.tpir_p is not None
+    assert second.tpir_p < 1e-6
+
+
+def test_groups_alike_show_no_difference() -> None:
+    first, second = groups.by_attribute(*labelled()[:1], "made up", labelled()[1], 0.3)
+    assert max(first.fmr_p, second.fmr_p) == 1.0
+    assert min(first.fmr_p, second.fmr_p) > 0.01
+
+
+def test_groups_too_small_to_say_anything_and_unlabelled_stills_are_left_out() -> None:
+    stills, labels = labelled()
+    labels[:350] = ""
+    assert [g.label for g in groups.by_attribute(stills, "made up", labels, 0.3)] == ["second"]
+
+
+def test_image_conditions_are_quarters_that_hold_every_mated_probe() -> None:
+    rng = np.random.default_rng(1)
+    values, owners = rng.random(400).astype(np.float32), np.arange(400)
+    scores = np.where(values > 0.5, 0.9, 0.1).astype(np.float32)
+    scores[:40] = np.nan
+    rows = groups.by_condition(values, scores, owners, 0.5)
+    assert sum(share.trials for *_, share in rows) == pytest.approx(360, abs=3)
+    assert [share.value for *_, share in rows] == pytest.approx([0, 0, 1, 1], abs=0.2)
+
+
+def trials() -> tuple[Trials, Histogram]:
+    templates, owners = scattered(1500, 2, 0.11, 2)
+    found = identification.search(templates[1::2], owners[1::2], templates[::2], owners[::2])
+    return found, all_pairs(templates, owners).non_mated
+
+
+@pytest.fixture(scope="module")
+def measured() -> Calibration:
+    found, non_mated = trials()
+    return calibrate.record(
+        found, non_mated, embedder="a" * 64, detector="b" * 64, made=1.0, data="made up", data_sha256="c" * 64
+    )
+
+
+def test_a_calibration_is_one_the_unit_accepts_and_its_thresholds_keep_their_rates(measured: Calibration) -> None:
+    assert Calibration.model_validate_json(measured.model_dump_json()) == measured
+    found, _ = trials()
+    for row in measured.thresholds:
+        if not row.extrapolated:
+            assert found.fpir(row.threshold, row.size).value <= row.fpir * (1 + 1e-6)
+    assert measured.threshold_for(1000, 1e-2) > measured.threshold_for(100, 1e-2)
+
+
+def test_what_few_events_support_and_lists_longer_than_the_pool_are_marked(measured: Calibration) -> None:
+    marks = {(r.size, r.fpir): r.extrapolated for r in measured.thresholds}
+    assert not marks[100, 0.01]
+    assert marks[1000, 1e-5]
+    assert all(mark for (size, _), mark in marks.items() if size == 10_000)
+    assert measured.false_matches[-1].extrapolated
+    assert all(row.upper >= row.fmr for row in measured.false_matches)
+
+
+def test_the_floor_is_where_the_shortest_list_would_alert_for_one_in_a_thousand(measured: Calibration) -> None:
+    assert measured.fpir_at(100, measured.floor) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_too_few_identities_are_refused() -> None:
+    with pytest.raises(ConfigError, match="too few"):
+        calibrate.false_matches(Histogram())
+
+
+def test_passes_are_counted_once_whatever_their_frames() -> None:
+    seen = (
+        Seen("a", "REF-1", usable=6, own=0.7, other=0.2),
+        Seen("b", "REF-2", usable=2, own=0.3, other=0.1),
+        Seen("c", None, usable=5, own=-1.0, other=0.55),
+        Seen("d", None),
+    )
+    found = Passes(seen, strays=(0.1,), references=2)
+    tpir, well, fpir = found.tpir(0.5), found.tpir(0.5, 5), found.fpir(0.5)
+    assert tpir is not None and well is not None and fpir is not None
+    assert (tpir.value, well.value, fpir.value) == pytest.approx((0.5, 1.0, 1 / 3))
+    rows = figures.by_pass(found, {"given": 0.9})["rows"]
+    assert rows[0]["words"].startswith("none in 3 trials")
+
+
+def test_a_pass_stands_between_its_known_boxes() -> None:
+    entry = Pass("a", "x", None, 0, 10, (Box(0, 0, 0, 10, 20), Box(10, 100, 50, 30, 40)))
+    box = _box_at(entry, 5)
+    assert box is not None
+    assert (box.x, box.y, box.width, box.height) == (50, 25, 20, 30)
+    assert Truth("clip", 640, 480, 15.0, 11, (entry,)).passes[0].mated is False
+
+
+def test_published_figures_carry_their_intervals() -> None:
+    rows = published.figures()
+    assert any("8 of 42" in r.note and "[9%, 34%]" in r.note for r in rows)
+    assert [r.tpir for r in rows if r.references == 10_000] == [0.89]
+
+
+def test_the_form_that_arming_checks_is_the_form_that_is_written() -> None:
+    found = groups.by_attribute(*labelled()[:1], "made up", labelled()[1], 0.3)
+    report = {"made": 100.0, "models": {"detector": "b" * 64, "embedder": "a" * 64}, "groups": figures.by_group(found)}
+    models = Models(detector="b" * 64, embedder="a" * 64)
+    assert performance.refusal(json.dumps(report).encode(), models, 200.0) is None
+
+
+def test_plots_escape_names_and_keep_every_curve() -> None:
+    drawn = plots.curves(
+        "t", "x", "y", [plots.Line("<b>", [(1e-4, 0.1), (1e-2, 0.01)]), plots.Line("two", [(0.0, 1.0)])]
+    )
+    assert "&lt;b&gt;" in drawn
+    assert "<b>" not in drawn
+    assert drawn.count("<polyline") == 2
+    assert plots.curves("t", "x", "y", []) == ""
+    assert plots.bars("t", "x", [plots.Bar("a", 1e-5, 0.0, 1e-4)], log=True).startswith("<svg")
+
+
+def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    found, _ = trials()
+    share = figures.share(intervals.wilson(1, 10))
+    report = {
+        "made": 0.0,
+        "models": {"detector": "b" * 64, "embedder": "a" * 64},
+        "packs": {"detector": "d 1", "embedder": "<e> 1"},
+        "data": {"name": "n", "note": "", "sha256": "c" * 64, "stills": 1, "identities": 1, "distractors": 0,
+                 "failure_to_acquire": share},
+        "verification": figures.verification(all_pairs(*scattered(100, 3, 0.1, 5))),
+        "identification": {"rows": [], "det": {}, "ranks": {}},
+        "operating_point": {"size": 1000, "fpir": 1e-3, "threshold": 0.5},
+        "groups": [], "greatest_fmr_ratio": None, "conditions": {}, "gains": [], "passes": None,
+        "published": [], "limits": list(figures.LIMITS),
+    }  # fmt: skip
+    html = page.render(report)
+    assert "&lt;e&gt; 1" in html
+    assert "http" not in html.replace("http-equiv", "")
+    assert "<script" not in html
+    assert "prefers-color-scheme:dark" in html
+    assert "Photographs are not a street" in html
+    assert found.pool == 1499
