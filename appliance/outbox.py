@@ -108,7 +108,7 @@ class Outbox:
 
         def work() -> int:
             with self._lock, self._storing():
-                if not self._reserve.hold():
+                if not self._reserve.hold() and not self._has_free_pages():
                     raise OutboxError(_FULL.format(self._path))
                 if self._db.execute("SELECT 1 FROM seen WHERE id = ?", (header.id,)).fetchone():
                     return 0
@@ -187,6 +187,11 @@ class Outbox:
                 if reserve:
                     self._checkpoint()
                     self._reserve.hold()
+
+    def _has_free_pages(self) -> bool:
+        """Whether the file itself has room: then it need not grow, and no reserve is needed to delete from it."""
+        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        return bool(free >= _LOG_PAGES)
 
     def _checkpoint(self) -> None:
         """Shorten the write-ahead log. What does not fit yet stays in it and is as safe there."""
