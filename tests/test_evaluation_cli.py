@@ -59,7 +59,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raw = centres[data.identities] + 0.9 * rng.normal(size=(len(data.stills), 128)).astype(np.float32)
         plain = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
         found = np.ones(len(data.stills), bool)
-        return Templates(plain, plain, found, rng.random((len(found), len(CONDITIONS))).astype(np.float32))
+        return Templates(plain, found, rng.random((len(found), len(CONDITIONS))).astype(np.float32))
 
     monkeypatch.setattr("provisioning.evaluation.evaluate.embed", made)
     monkeypatch.setattr("provisioning.evaluation.calibrate.SIZES", (50, 100))
@@ -110,7 +110,9 @@ def test_the_demos_portraits_are_found_embedded_once_and_read_back(tmp_path: Pat
     whole = dataset.load(cli.ASSETS / "watchlist.csv")
     data = whole.where(i < 4 for i in range(len(whole.stills)))
     pair = packs.load("lamp-detector"), packs.load("open-embedder")
-    first = embeddings.embed(data, *pair, cache=tmp_path)
+    first = embeddings.embed(data, *pair, cache=tmp_path, mirror=True)
+    assert first.mirrored is not None
+    assert (np.einsum("ij,ij->i", first.plain, first.mirrored) > 0.5).all()
     assert first.found.all()
     assert np.linalg.norm(first.averaged(), axis=1) == pytest.approx(np.ones(4), abs=1e-5)
     assert (first.condition("interocular") > 30).all()

@@ -38,7 +38,7 @@ def templates(data: Dataset, noise: float = 0.1, seed: int = 1) -> Templates:
         for _ in "ab"
     )
     conditions = np.ones((len(data.stills), len(CONDITIONS)), np.float32)
-    return Templates(plain, mirrored, np.ones(len(data.stills), bool), conditions)
+    return Templates(plain, np.ones(len(data.stills), bool), conditions, mirrored)
 
 
 def test_one_still_of_each_identity_is_enrolled_and_the_others_are_mated_probes(tmp_path: Path) -> None:

@@ -75,12 +75,20 @@ def evaluate(
     data: Data = None,
     held_out: HeldOut = None,
     threads: Threads = 1,
+    mirror: Annotated[bool, typer.Option(help="Also measure mirror averaging: twice the embedder's time.")] = False,
     out: Out = None,
     base: SignWith = None,
     as_json: Json = False,
 ) -> None:
     """Hold the common options; without a subcommand, do all."""
-    context.obj = {"embedder": embedder, "detector": detector, "data": data, "held_out": held_out, "threads": threads}
+    context.obj = {
+        "embedder": embedder,
+        "detector": detector,
+        "data": data,
+        "held_out": held_out,
+        "threads": threads,
+        "mirror": mirror,
+    }
     if context.invoked_subcommand is None:
         test = _test(context)
         if not _measurable(test.dataset, test.templates.found):
@@ -219,7 +227,7 @@ def _test(context: typer.Context) -> Evaluation:
     only = own if held_out is None else held_out
     if only and context.obj["data"] is None:
         chosen = data_sets.held_out(chosen)
-    return Evaluation(chosen, detector, embedder, threads=context.obj["threads"])
+    return Evaluation(chosen, detector, embedder, threads=context.obj["threads"], mirror=context.obj["mirror"])
 
 
 def _data(source: Path | None) -> Dataset:
@@ -255,7 +263,7 @@ def _fused(enrolled: Dataset, templates: Templates) -> tuple[Floats, list[str]]:
     usable = np.nonzero(templates.found)[0]
     identities = enrolled.identities[usable]
     rows = [usable[identities == i] for i in np.unique(identities)]
-    return population.fused(templates.averaged(), tuple(rows)), [enrolled.stills[r[0]].identity for r in rows]
+    return population.fused(templates.plain, tuple(rows)), [enrolled.stills[r[0]].identity for r in rows]
 
 
 def _thresholds(embedder: Pack, threshold: float | None) -> dict[str, float]:

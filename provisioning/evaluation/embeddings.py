@@ -21,13 +21,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from appliance import align
 from appliance.detect import Detector
-from appliance.embed import Embedder
+from appliance.embed import Embedder, unit
 from appliance.packs import Pack
 from appliance.quality import assess
 from appliance.records import Face, Floats, Image
 from provisioning.evaluation.dataset import ROOT, Dataset, Still
 
-BLOCK = 256
+BLOCK = 64  # stills written together: what an interruption costs at most
+MIRROR = " mirror"  # added to the key of a mirror image's row
 CACHE = ROOT / ".cache" / "evaluation"
 CONDITIONS = ("interocular", "sharpness", "yaw", "exposure", "quality", "brightness", "detection")
 
@@ -36,41 +37,47 @@ CONDITIONS = ("interocular", "sharpness", "yaw", "exposure", "quality", "brightn
 class Templates:
     """Rows in the data set's order; a row where `found` is False (no face, or no image) is all zero.
 
-    `plain` and `mirrored` are (n, length) templates of the chip and of its mirror image, unit length. `conditions` is
-    (n, 7), columns as in CONDITIONS: the four of appliance.quality and their joint value, the mean grey level of the
-    chip (0 to 255), the detector's score.
+    `plain` is (n, length), templates of unit length; `mirrored` those of the chips' mirror images, where they were
+    asked for. `conditions` is (n, 7), columns as in CONDITIONS: the four of appliance.quality and their joint value,
+    the mean grey level of the chip (0 to 255), the detector's score.
     """
 
     plain: Floats
-    mirrored: Floats
     found: npt.NDArray[np.bool_]
     conditions: Floats
+    mirrored: Floats | None = None
 
     def averaged(self) -> Floats:
-        """Templates of both chips, averaged: (n, length), unit length."""
-        total = self.plain + self.mirrored
-        return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12), np.float32)
+        """Templates of both chips, averaged: (n, length), unit length; the plain ones where there are no others."""
+        return self.plain if self.mirrored is None else unit(self.plain + self.mirrored)
 
     def condition(self, name: str) -> Floats:
         """(n,) one of CONDITIONS."""
         return self.conditions[:, CONDITIONS.index(name)]
 
 
-def embed(dataset: Dataset, detector: Pack, embedder: Pack, cache: Path = CACHE, threads: int = 1) -> Templates:
-    """Templates of every still, from the cache where they are there. Raises PackError."""
+def embed(
+    dataset: Dataset, detector: Pack, embedder: Pack, cache: Path = CACHE, threads: int = 1, mirror: bool = False
+) -> Templates:
+    """Templates of every still, from the cache where they are there. Raises PackError.
+
+    `mirror` also embeds each chip's mirror image, which doubles the embedder's time.
+    """
     folder = cache / f"{embedder.digest[:16]}-{detector.digest[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     keys = [f"{digest} {still.border}" for still, digest in zip(dataset.stills, dataset.digests, strict=True)]
     known = _cached(folder)
-    missing = {k: s for k, s in zip(keys, dataset.stills, strict=True) if k not in known}
-    maker = _Maker(detector, embedder, threads)
+    kinds = ("", MIRROR) if mirror else ("",)
+    missing = {k: s for k, s in zip(keys, dataset.stills, strict=True) if any(k + kind not in known for kind in kinds)}
+    maker = _Maker(detector, embedder, threads, mirror)
     with _bar() as bar:
         task = bar.add_task("templates", total=len(missing))
         for block in _blocks(missing):
             known |= _made(folder, block, maker)
             bar.advance(task, len(block))
-    plain, mirrored, found, conditions = (np.stack(c) for c in zip(*(known[k] for k in keys), strict=True))
-    return Templates(plain, mirrored, found, conditions)
+    plain, found, conditions = (np.stack(c) for c in zip(*(known[k] for k in keys), strict=True))
+    mirrored = np.stack([known[k + MIRROR][0] for k in keys]) if mirror else None
+    return Templates(plain, found, conditions, mirrored)
 
 
 def locate(image: Image, border: float, detector: Detector) -> tuple[Face | None, Image]:
@@ -88,30 +95,30 @@ def locate(image: Image, border: float, detector: Detector) -> tuple[Face | None
     return None, image
 
 
-Row = tuple[Floats, Floats, bool, Floats]
+Row = tuple[Floats, bool, Floats]
 
 
 class _Maker:
     """The two packs, opened when the first still is not in the cache."""
 
-    def __init__(self, detector: Pack, embedder: Pack, threads: int) -> None:
-        self._packs, self._threads = (detector, embedder), threads
+    def __init__(self, detector: Pack, embedder: Pack, threads: int, mirror: bool) -> None:
+        self._packs, self._threads, self._mirror = (detector, embedder), threads, mirror
         self._open: tuple[Detector, Embedder] | None = None
-        self.length = embedder.embedder.length
+        self._nothing: Row = (
+            np.zeros(embedder.embedder.length, np.float32), False, np.zeros(len(CONDITIONS), np.float32)
+        )  # fmt: skip
 
-    def row(self, still: Still) -> Row:
+    def rows(self, key: str, still: Still) -> dict[str, Row]:
+        """The still's row, and its mirror image's if wanted, under their keys."""
         detector, embedder = self._opened()
         image = cv2.imread(str(still.image), cv2.IMREAD_COLOR)
         face, padded = (None, None) if image is None else locate(cast(Image, image), still.border, detector)
+        keys = (key, key + MIRROR) if self._mirror else (key,)
         if face is None or padded is None:
-            return self._nothing()
+            return dict.fromkeys(keys, self._nothing)
         chip = align.chip(padded, face.landmarks, embedder.landmarks, embedder.width, embedder.height)
-        plain, mirrored = embedder.embed(np.stack([chip, chip[:, ::-1]]))
-        return plain, mirrored, True, measure(padded, face, chip)
-
-    def _nothing(self) -> Row:
-        zeros = np.zeros(self.length, np.float32)
-        return zeros, zeros, False, np.zeros(len(CONDITIONS), np.float32)
+        templates = embedder.embed(np.stack([chip, chip[:, ::-1]][: len(keys)]))
+        return {k: (template, True, measure(padded, face, chip)) for k, template in zip(keys, templates, strict=True)}
 
     def _opened(self) -> tuple[Detector, Embedder]:
         if self._open is None:
@@ -131,12 +138,14 @@ def measure(image: Image, face: Face, chip: Image) -> Floats:
 
 def _made(folder: Path, block: dict[str, Still], maker: _Maker) -> dict[str, Row]:
     """Make the rows of a block and write them, whole or not at all."""
-    rows = {key: maker.row(still) for key, still in block.items()}
-    plain, mirrored, found, conditions = (np.stack(c) for c in zip(*rows.values(), strict=True))
+    rows: dict[str, Row] = {}
+    for key, still in block.items():
+        rows |= maker.rows(key, still)
+    templates, found, conditions = (np.stack(c) for c in zip(*rows.values(), strict=True))
     path = folder / f"{hashlib.sha256(' '.join(rows).encode()).hexdigest()[:32]}.npz"
     part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
-        np.savez(file, keys=list(rows), plain=plain, mirrored=mirrored, found=found, conditions=conditions)
+        np.savez(file, keys=list(rows), templates=templates, found=found, conditions=conditions)
     part.replace(path)
     return rows
 
@@ -145,7 +154,7 @@ def _cached(folder: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for path in folder.glob("*.npz"):
         with np.load(path, allow_pickle=False) as arrays:
-            columns = (arrays[name] for name in ("plain", "mirrored", "found", "conditions"))
+            columns = (arrays[name] for name in ("templates", "found", "conditions"))
             rows.update(zip(arrays["keys"].tolist(), zip(*columns, strict=True), strict=True))
     return rows
 

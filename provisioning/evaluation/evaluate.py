@@ -56,15 +56,20 @@ class Evaluation:
         embedder: Pack,
         cache: Path = CACHE,
         threads: int = 1,
+        mirror: bool = False,
     ) -> None:
+        """`mirror` also measures what averaging with the mirror image gains, at twice the embedder's time."""
         self.dataset, self.detector, self.embedder = dataset, detector, embedder
-        self._cache, self._threads = cache, threads
+        self._cache, self._threads, self._mirror = cache, threads, mirror
         self.made = time.time()
 
     @cached_property
     def templates(self) -> Templates:
         """Templates of every still, from the cache where they are there."""
-        return embed(self.dataset, self.detector, self.embedder, self._cache, self._threads)
+        return self._embedded(self.dataset, self._mirror)
+
+    def _embedded(self, dataset: Dataset, mirror: bool = False) -> Templates:
+        return embed(dataset, self.detector, self.embedder, self._cache, self._threads, mirror)
 
     @cached_property
     def population(self) -> Population:
@@ -73,7 +78,7 @@ class Evaluation:
 
     @cached_property
     def trials(self) -> Trials:
-        """Every probe among every reference: references averaged with their mirror image, as enrolment does it."""
+        """Every probe among every reference, each of one still."""
         return self.population.search(self.templates)
 
     @cached_property
@@ -129,24 +134,20 @@ class Evaluation:
 
     def _labelled(self, rows: npt.NDArray[np.bool_]) -> Labelled:
         part = self.dataset.where(rows)
-        plain, stored = self.templates.plain[rows], self.templates.averaged()[rows]
-        mated = self._mated(part, stored)
-        return Labelled(plain, part.identities, mated, _alone(plain, stored, part.identities))
+        plain = self.templates.plain[rows]
+        mated = self._mated(part, plain)
+        return Labelled(plain, part.identities, mated, _alone(plain, part.identities))
 
-    def _mated(self, part: Dataset, stored: Floats) -> Floats:
+    def _mated(self, part: Dataset, plain: Floats) -> Floats:
         """A mated score for each labelled still: with another still of its identity, else with its second look."""
         order = np.argsort(part.identities, kind="stable")
         same = part.identities[order][1:] == part.identities[order][:-1]
         scores = np.full(len(part.stills), np.nan, np.float32)
-        plain = embed(part, self.detector, self.embedder, self._cache, self._threads).plain
-        scores[order[1:][same]] = np.einsum("ij,ij->i", plain[order[1:][same]], stored[order[:-1][same]])
+        scores[order[1:][same]] = np.einsum("ij,ij->i", plain[order[1:][same]], plain[order[:-1][same]])
         alone = np.isnan(scores) & ~np.isin(part.identities, part.identities[order[1:][same]])
         if alone.any():
-            lone = part.where(alone)
-            looks = embed(
-                rerender.second_looks(lone, self._cache), self.detector, self.embedder, self._cache, self._threads
-            )
-            scores[alone] = np.einsum("ij,ij->i", looks.plain, stored[alone])
+            looks = self._embedded(rerender.second_looks(part.where(alone), self._cache))
+            scores[alone] = np.einsum("ij,ij->i", looks.plain, plain[alone])
         return scores
 
     @cached_property
@@ -179,7 +180,7 @@ class Evaluation:
         )
 
 
-def _alone(plain: Floats, stored: Floats, identities: npt.NDArray[np.int64]) -> Floats:
+def _alone(plain: Floats, identities: npt.NDArray[np.int64]) -> Floats:
     """(n,) greatest score of each still in a list of GROUP_SIZE other identities, drawn once, of all groups."""
     rng = np.random.default_rng(20200124)
     size = min(GROUP_SIZE, len(plain) // 2)
@@ -189,5 +190,5 @@ def _alone(plain: Floats, stored: Floats, identities: npt.NDArray[np.int64]) -> 
     for listed, searched in ((drawn[:size], drawn[size:]), (drawn[size : 2 * size], drawn[:size])):
         apart = searched[~np.isin(identities[searched], identities[listed])]
         result[searched] = -1.0
-        result[apart] = best(plain[apart], stored[listed])[0]
+        result[apart] = best(plain[apart], plain[listed])[0]
     return result

@@ -27,9 +27,10 @@ from provisioning.evaluation.population import Population
 
 FOLDS = 5
 DRAWS = 300
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (0.0, 0.5, 1.0)
 NEAREST = 10
-LONGEST = 2500  # references searched; a longer pool costs time and tells little more
+LONGEST = 2000  # references searched; a longer pool costs time and tells little more
+KEPT = 60  # greatest scores of each probe: lists of half the pool leave nothing below them
 Numbers = npt.NDArray[np.int64]
 
 
@@ -89,6 +90,8 @@ def measure(dataset: Dataset, templates: Templates, size: int, fpir: float) -> l
 
 
 def _ways(templates: Templates) -> dict[str, Way]:
+    if templates.mirrored is None:
+        return {}
     both = templates.averaged()
     return {
         "mirror image averaged, references only": lambda p, t: (
@@ -146,12 +149,13 @@ def _several(dataset: Dataset, templates: Templates, parts: Numbers, size: int, 
     plain = _trials(made, templates, _plain)
     if np.isnan(plain.mated).all():
         return []
-    gains, both = [], templates.averaged()
+    gains = []
     for stills in (2, 3):
         made = [_part(dataset, templates, parts, k, stills, 3) for k in range(FOLDS)]
         gains.append(_gain(f"{stills} references fused", plain, _trials(made, templates, _plain), size, fpir))
-    mirrored = _trials(made, templates, lambda p, t: (population.fused(both, p.chosen.references), _probes(p, both)))
-    return [*gains, _gain("3 references fused, mirror image averaged", plain, mirrored, size, fpir)]
+    for name, way in _ways(templates).items():
+        gains.append(_gain(f"3 references fused, {name}", plain, _trials(made, templates, way), size, fpir))
+    return gains
 
 
 def _part(dataset: Dataset, templates: Templates, parts: Numbers, number: int, stills: int, alike: int | None) -> Part:
@@ -163,7 +167,7 @@ def _part(dataset: Dataset, templates: Templates, parts: Numbers, number: int, s
         chosen, probes=chosen.probes[kept], probe_owners=chosen.probe_owners[kept], enrolled=chosen.enrolled[kept]
     )
     outside = population.choose(dataset, templates.found & ~inside)
-    return Part(chosen, population.fused(templates.averaged(), outside.references), len(chosen.references) - 1)
+    return Part(chosen, population.fused(templates.plain, outside.references), len(chosen.references) - 1)
 
 
 def _trials(made: list[Part], templates: Templates, way: Way, weights: list[float] | None = None) -> Trials:
@@ -178,7 +182,7 @@ def _trials(made: list[Part], templates: Templates, way: Way, weights: list[floa
         if weights is not None:
             levels = normalise.level(references, part.cohort, NEAREST)
             shift = normalise.normalised(np.zeros(least, np.float32), levels, float(levels.mean()), weights[i])
-        found.append(cut.among(references, probes, shift))
+        found.append(cut.among(references, probes, shift, KEPT))
     return Trials(
         np.concatenate([t.identities for t in found]),
         np.concatenate([t.tail for t in found]),

@@ -31,18 +31,18 @@ class Population:
     probe_owners: Numbers  # (n,) identity of each probe
     enrolled: npt.NDArray[np.bool_]  # (n,)
 
-    def search(self, templates: Templates, mirror_references: bool = True, mirror_probes: bool = False) -> Trials:
-        """Search all probes among all references; several stills of a reference are fused into one template."""
-        stored = templates.averaged() if mirror_references else templates.plain
-        shown = templates.averaged() if mirror_probes else templates.plain
-        return self.among(fused(stored, self.references), shown[self.probes])
+    def search(self, templates: Templates) -> Trials:
+        """Search all probes among all references, as a unit does; a reference's stills are fused into one template."""
+        return self.among(fused(templates.plain, self.references), templates.plain[self.probes])
 
-    def among(self, references: Floats, probes: Floats, shift: Floats | None = None) -> Trials:
+    def among(
+        self, references: Floats, probes: Floats, shift: Floats | None = None, keep: int = identification.KEPT
+    ) -> Trials:
         """Search (n, length) probe templates among (m, length) reference templates, in this population's order.
 
         `shift` (m,) is added to each reference's scores.
         """
-        found = identification.search(probes, self.probe_owners, references, self.owners, shift=shift)
+        found = identification.search(probes, self.probe_owners, references, self.owners, keep, shift)
         return replace(found, mated=np.where(self.enrolled, np.float32(np.nan), found.mated))
 
 
