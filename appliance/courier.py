@@ -44,6 +44,7 @@ class CourierSettings(Record):
     tls: tls.TlsFiles
     socket: Path
     outbox: Path
+    recall: Path | None = None  # where a recall that arrives is laid down for vision to judge
     outbox_rows: int = Field(default=LIMITS.outbox_rows, ge=1, le=LIMITS.outbox_rows)
     vision_uids: tuple[int, ...] = ()  # besides our own; where vision and courier are two system users
     socket_mode: int = Field(default=0o600, ge=0o600, le=0o660)
@@ -159,6 +160,7 @@ def run_courier(
         software_version(),
         say=say,
         settle=settings.settle_seconds,
+        recall=settings.recall,
     )
     server = Server(settings, outbox, forwarder, say)
     threads = [

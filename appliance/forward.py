@@ -15,10 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 
 from appliance import mqtt, tls
 from appliance.errors import BluelampError, CourierError
-from appliance.mqtt import Connection, Handlers, Message, MqttError, Peer
+from appliance.limits import LIMITS
+from appliance.mqtt import Connection, Handlers, Message, MqttError, Peer, Received
 from appliance.outbox import Outbox, Row
 from appliance.pace import Backoff, Wake
 from appliance.records import CourierState, Header
@@ -57,7 +59,9 @@ class Forwarder:
     def __init__(
         self, outbox: Outbox, unit: str, broker: mqtt.BrokerAddress, files: tls.TlsFiles, software: str,
         *, say: Callable[[str], None], settle: float = SETTLE, wall: Callable[[], float] = time.time,
+        recall: Path | None = None,
     ) -> None:  # fmt: skip
+        self._recall = recall
         self._outbox, self._unit, self._broker, self._files = outbox, unit, broker, files
         self._software, self._say, self._wall, self._settle_seconds = software, say, wall, settle
         self._wake = Wake()
@@ -108,8 +112,11 @@ class Forwarder:
     def _attempt(self, backoff: Backoff) -> None:
         tls.check_validity(self._files, self._wall())
         peer = Peer(self._broker, self._files, self._unit, will=self._state("offline", 0))
-        connection = Connection(peer, Handlers(acknowledged=self._acknowledged), self._wake)
+        handlers = Handlers(self._acknowledged, lambda message: self._recalled(connection, message))
+        connection = Connection(peer, handlers, self._wake)
         connection.open()
+        if self._recall is not None:
+            connection.subscribe([mqtt.topic(self._unit, "recall")])
         self._begin_anew()
         self._say(f"connected to broker {self._broker}; {self._outbox.depth()} envelope(s) wait")
         self._said = ""
@@ -198,6 +205,19 @@ class Forwarder:
         if self._again_at is None:
             longest = 60.0 if code >= mqtt.REFUSED else 5.0
             self._again_at = time.monotonic() + min(self._retry.next(), longest)
+
+    def _recalled(self, connection: Connection, message: Received) -> None:
+        """Lay down what came as a recall, for vision to judge: we hold no key that could. Nothing else is taken."""
+        wanted = message.topic == mqtt.topic(self._unit, "recall") and 0 < len(message.payload) <= LIMITS.envelope_bytes
+        if self._recall is not None and wanted:
+            part = self._recall.with_suffix(".part")
+            try:
+                part.write_bytes(message.payload)
+                part.replace(self._recall)
+            except OSError as error:  # not acknowledged: the broker sends it again
+                self._trouble(f"{self._recall}: a recall cannot be written ({error.strerror}); make room")
+                return
+        connection.acknowledge(message)
 
     def _settle(self) -> None:
         """Delete what was acknowledged long enough ago."""

@@ -72,7 +72,7 @@ class BrokerAddress(Record):
 
 
 def topic(unit: str, kind: str) -> str:
-    """A unit's topic of one kind: alert, health, receipt or state."""
+    """A unit's topic of one kind: alert, health, receipt, state, or recall, which alone it reads."""
     return f"{ROOT}/{unit}/{kind}"
 
 

@@ -253,6 +253,7 @@ def courier_settings(config: UnitConfig) -> CourierSettings:
     return CourierSettings(
         unit=common_name(files), tls=files, broker=BrokerAddress(host=config.broker.host, port=config.broker.port),
         socket=socket_path(config), outbox=config.unit.state / "outbox.sqlite",
+        recall=config.unit.state / "recall.json",
     )  # fmt: skip
 
 

@@ -83,7 +83,9 @@ def find_mosquitto(cache: Path | None = None, *, fetch: bool = True) -> Mosquitt
 def render_acl(controls: Iterable[str]) -> str:
     """The access list for these control rooms (names of their certificates)."""
     shipped = (_HERE / "acl").read_text().split("user control\n")[0]
-    return shipped + "\n".join(f"user {name}\ntopic read {ROOT}/#\n" for name in sorted(set(controls)))
+    return shipped + "\n".join(
+        f"user {name}\ntopic read {ROOT}/#\ntopic write {ROOT}/+/recall\n" for name in sorted(set(controls))
+    )
 
 
 def render_config(files: BrokerFiles, address: BrokerAddress, folder: Path) -> str:

@@ -12,6 +12,7 @@ from appliance.console import run_app
 from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
 from control import broker as broker_commands
+from control import recalls
 from control.tail import Tail, Until, tail_json, tail_table
 
 _PIPE_WIDTH = 160  # columns where there is no terminal to ask
@@ -50,6 +51,20 @@ def tail(
     else:
         console = Console()
         tail_table(watching, console if console.is_terminal else Console(width=_PIPE_WIDTH))
+
+
+@app.command()
+def recall(
+    file: Path = typer.Argument(help="recall.json, as an authority signed it.", exists=True, dir_okay=False),
+    keys: Path = typer.Option(..., help="The control room's key folder.", exists=True, file_okay=False),
+    broker: str = typer.Option(..., help="HOST:PORT of the broker, as its certificate names it."),
+) -> None:
+    """Pass a signed recall on to its unit, which ends the deployment and erases it. The broker keeps it two days.
+
+    Example: bluelamp-control recall recall.json --keys control-keys --broker broker.example:8883
+    """
+    sent = recalls.publish(file, keys, BrokerAddress.parse(broker))
+    typer.echo(f"recall of {sent.deployment} handed to the broker for {sent.unit}; wait for its deletion receipt")
 
 
 def main() -> None:

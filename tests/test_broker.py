@@ -54,7 +54,7 @@ def test_a_unit_writes_its_own_four_topics_and_no_other(machines: Machines, shar
 
 def test_a_unit_reads_nothing_and_a_control_room_everything(machines: Machines, shared_broker: Broker) -> None:
     curious = Client(shared_broker, machines.tls("van-2"), "van-2-x")
-    curious.subscribe("#", topic("van-1", "alert"))
+    curious.subscribe("#", topic("van-1", "alert"), topic("van-1", "recall"))
     control = Client(shared_broker, machines.tls(CONTROL), "control-x")
     control.subscribe("bluelamp/v1/+/alert")
     unit = Client(shared_broker, machines.tls("van-1"), "van-1-y")
@@ -67,10 +67,20 @@ def test_a_unit_reads_nothing_and_a_control_room_everything(machines: Machines, 
         client.connection.close()
 
 
-def test_a_control_room_cannot_write_a_units_topics(machines: Machines, shared_broker: Broker) -> None:
+def test_a_control_room_writes_recalls_and_nothing_else_of_a_unit(machines: Machines, shared_broker: Broker) -> None:
+    """A unit reads its own recalls only, and cannot recall another."""
     control = Client(shared_broker, machines.tls(CONTROL), "control-y")
+    units = [Client(shared_broker, machines.tls(name), f"{name}-r") for name in ("van-1", "van-2")]
+    for unit in units:
+        unit.subscribe("bluelamp/v1/+/recall")
     assert control.publish(topic("van-1", "alert")) == 0x87
-    control.connection.close()
+    assert control.publish(topic("van-1", "recall"), b"stop") < REFUSED
+    assert units[1].publish(topic("van-1", "recall")) == 0x87
+    for unit in units:
+        unit.connection.step(0.5)
+    assert [[m.payload for m in unit.received] for unit in units] == [[b"stop"], []]
+    for client in (control, *units):
+        client.connection.close()
 
 
 def test_no_certificate_no_connection(machines: Machines, shared_broker: Broker) -> None:
@@ -111,6 +121,7 @@ def test_the_shipped_files_are_what_is_run(machines: Machines, tmp_path: Path) -
 def test_the_access_list_names_each_control_room_once() -> None:
     text = render_acl(["b", "a", "b"])
     assert text.count("user ") == 2
+    assert text.count("topic write bluelamp/v1/+/recall") == 2
     assert text.index("user a") < text.index("user b")
     assert "pattern write bluelamp/v1/%u/alert" in text
 

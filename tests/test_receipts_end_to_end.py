@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,3 +189,29 @@ def test_from_keys_to_receipt(scene: Scene, room: int) -> None:
     assert "D-1 version 1 on van-1" in command("provision", "audit", "member", scene.root / "base", "REF-0009")
     kept = command("unit", "run", "--config", config, "--no-courier", code=5)
     assert "bring the list that the base issued" in kept
+
+
+def test_a_recall_over_mqtt_ends_the_deployment(scene: Scene, room: int) -> None:
+    """One authority signs, the control room passes it on, the unit verifies, stops, erases, and sends the receipt.
+
+    Before that, something that no authority signed is published in its place, by hand: the unit goes on.
+    """
+    scene.order("D-2")
+    config = scene.config(room, "D-2")
+    command("unit", "arm", "--config", config, "--yes", scene.root / "signage.json")
+    run = [sys.executable, "-m", "appliance.cli", "run", "--config", str(config), "--json"]
+    broker, room_keys, signed = f"127.0.0.1:{room}", scene.root / "room", scene.root / "recall.json"
+    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as unit:
+        wait_for(lambda: any(o.header.kind == "health" for o in scene.received), 120)
+        signed.write_bytes(b"stop")
+        command("control", "recall", signed, "--keys", room_keys, "--broker", broker, code=5)
+        (scene.root / "state" / "recall.json").write_bytes(b"stop")
+        time.sleep(2.5)
+        assert unit.poll() is None
+        command("provision", "order", "recall", scene.root / "base", "--unit", "van-1", "--deployment", "D-2",
+                "--reason", "new information", "--out", signed)  # fmt: skip
+        command("control", "recall", signed, "--keys", room_keys, "--broker", broker)
+        printed, _ = unit.communicate(timeout=60)
+    assert "recalled by an authority: new information" in json.loads(printed)["stopped"]
+    wait_for(scene.receipts)
+    assert b"recalled" in json.loads(b64decode(json.loads(scene.receipts()[0].content)["payload"]))["reason"].encode()
