@@ -149,6 +149,7 @@ def test_fused_references_gain_on_scattered_templates_and_say_by_how_much(tmp_pa
     assert three.low < three.gain < three.high
     assert three.low > 0
     assert found["mirror image averaged, both sides"].gain > 0
+    assert found["5 stills pooled into one probe, plain mean"].low > 0
 
 
 def test_nothing_is_claimed_where_lists_of_the_size_cannot_be_drawn(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from rich.progress import track
 from appliance import normalise
 from appliance.extract import pooled
 from appliance.records import Floats
-from provisioning.evaluation import population
+from provisioning.evaluation import identification, population
 from provisioning.evaluation.dataset import Dataset, fold
 from provisioning.evaluation.embeddings import Templates
 from provisioning.evaluation.identification import Resampled, Trials
@@ -30,6 +30,8 @@ DRAWS = 300
 WEIGHTS = (0.0, 0.5, 1.0)
 NEAREST = 10
 LONGEST = 2000  # references searched; a longer pool costs time and tells little more
+POOLED = 5  # stills of a pooled probe: what a unit keeps of a track
+LEAST_TRACKS = 40  # pooled probes under which nothing is said
 KEPT = 60  # greatest scores of each probe: lists of half the pool leave nothing below them
 Numbers = npt.NDArray[np.int64]
 
@@ -86,7 +88,7 @@ def measure(dataset: Dataset, templates: Templates, size: int, fpir: float) -> l
     for name, way in track(list(_ways(templates).items()), "gains", transient=True):
         gains.append(_gain(name, plain, _trials(single, templates, way), size, fpir))
     gains.append(_cohort(dataset, templates, parts, single, plain, size, fpir))
-    return gains + _several(dataset, templates, parts, size, fpir)
+    return gains + _several(dataset, templates, parts, size, fpir) + _tracks(dataset, templates, size, fpir)
 
 
 def _ways(templates: Templates) -> dict[str, Way]:
@@ -198,7 +200,37 @@ def _gain(way: str, plain: Trials, other: Trials, size: int, fpir: float) -> Gai
     return Gain(way, int(mated.sum()), len(np.unique(plain.identities[mated])), after, before, gain, low, high)
 
 
-def pooled_probes(templates: Floats, quality: Floats, rows: list[Numbers], weighted: bool) -> Floats:
-    """One template of each row of stills, as a track makes it: quality-weighted mean, or the plain one."""
-    ones = np.ones(len(quality), np.float32)
-    return np.stack([pooled(templates[r], (quality if weighted else ones)[r]) for r in rows])
+def _tracks(dataset: Dataset, templates: Templates, size: int, fpir: float) -> list[Gain]:
+    """Pooling POOLED stills into one probe, as a track is pooled, plainly and by quality, against the first of them.
+
+    Different photographs stand in for the frames of a track: they differ more than frames do.
+    """
+    chosen = population.choose(dataset, templates.found)
+    rows = _chunks(chosen, templates)
+    if len(rows) < LEAST_TRACKS:
+        return []
+    least = min(LONGEST, len(chosen.references))
+    stored = population.fused(templates.plain, chosen.references)[:least]
+    owners = dataset.identities[np.array([r[0] for r in rows])]
+    found = []
+    for weights in (None, np.ones(len(templates.found), np.float32), templates.condition("quality")):
+        first = templates.plain[[r[0] for r in rows]]
+        probes = first if weights is None else np.stack([pooled(templates.plain[r], weights[r]) for r in rows])
+        found.append(identification.search(probes, owners, stored, chosen.owners[:least], KEPT))
+    plain, mean, weighted = found
+    return [
+        _gain(f"{POOLED} stills pooled into one probe, plain mean", plain, mean, size, fpir),
+        _gain(f"{POOLED} stills pooled into one probe, weighted by quality", plain, weighted, size, fpir),
+    ]
+
+
+def _chunks(chosen: Population, templates: Templates) -> list[Numbers]:
+    """Probe rows of one identity, POOLED at a time; stills that are enrolled take no part."""
+    free = ~chosen.enrolled & templates.found[chosen.probes]
+    rows, owners = chosen.probes[free], chosen.probe_owners[free]
+    return [
+        own[start : start + POOLED]
+        for identity in np.unique(owners)
+        for own in [rows[owners == identity]]
+        for start in range(0, len(own) - POOLED + 1, POOLED)
+    ]
