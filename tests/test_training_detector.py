@@ -20,6 +20,7 @@ from models.training.detector_net import (
     STRIDES,
     DetectorNet,
     ExportNet,
+    agree,
     decode,
     encode,
     folded,
@@ -65,6 +66,23 @@ def test_a_face_survives_encoding_in_a_cell_and_decoding_again() -> None:
         score[row, column] = 0.9
         box[row, column], points[row, column] = encode(face, column, row, stride)
         np.testing.assert_allclose(decode(grids, 0.5), face[None], atol=1e-3)
+
+
+def test_all_cells_of_a_face_teach_the_same_box_and_landmarks() -> None:
+    """Two cells that differ by two pixels agree on their weighted mean; a face elsewhere keeps its own answer."""
+    face = np.array([41, 33, 30, 42, 47, 50, 61, 49, 55, 57, 49, 66, 60, 65, 0.9], np.float32)
+    other, shifted = face + np.eye(15, dtype="f4")[0] * 80, face + np.eye(15, dtype="f4")[0] * 2
+    rows, columns = grid_shape(160, 120, 8)
+    grids = [(np.zeros((rows, columns), "f4"), np.zeros((rows, columns, 4), "f4"), np.zeros((rows, columns, 10), "f4"))]
+    for row, column, taught in ((6, 7, face), (6, 8, shifted), (3, 15, other)):
+        grids[0][0][row, column] = 0.8
+        grids[0][1][row, column], grids[0][2][row, column] = encode(taught, column, row, 8)
+    agree(grids, 0.25, strides=(8,))
+    for row, column, wanted in ((6, 7, 42.0), (6, 8, 42.0), (3, 15, 121.0)):
+        score = np.zeros((rows, columns), "f4")
+        score[row, column] = 0.8
+        alone = [(score, *grids[0][1:])]
+        assert decode(alone, 0.5, strides=(8,))[0, 0] == pytest.approx(wanted, abs=1e-3)
 
 
 def test_grids_are_rounded_up_as_in_the_pack_contract() -> None:

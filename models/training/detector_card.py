@@ -18,11 +18,14 @@ project's tools; detection is where a face that is never compared is lost, and n
 
 ## Data and terms
 It learned YuNet's answers (score, box and landmarks of every cell; YuNet is libfacedetection.train's, Apache-2.0) on
-{samples:,} samples of {scenes:,} scenes that `models/training/scenes.py` composes from photographs of Labeled Faces in
+{samples:,} samples of scenes that `models/training/scenes.py` composes from photographs of Labeled Faces in
 the Wild and UTKFace (research data sets, non-commercial) and frames of Intel's sample videos (CC BY 4.0): mosaics,
 crowds, close-ups, scrambled and mirrored pieces of photographs, drawn shapes and noise without faces; blurred, dimmed,
-tinted, noisy, compressed. No photograph is in this pack. One identity in five (`models/training/split.py`) was held out; every
-figure below is on held-out photographs, except where a clip is named. The golden picture is drawn and shows nobody.
+tinted, noisy, compressed. No photograph is in this pack. One identity in five (`models/training/split.py`) was held
+out; every figure below is on held-out photographs, except where a clip is named. The golden picture is drawn and shows
+nobody.
+
+How this run went, and where it departs from the committed recipe: [history.md](history.md).
 
 It cannot be better than its teacher where the two see the same picture: all figures say how far it *agrees* with YuNet.
 
@@ -77,7 +80,6 @@ def write_card(figures: Path, times: Path, floats: Path, curves: Path, pack: Pat
         "parameters": _parameters(),
         "sizes": ", ".join(size.replace("x", " x ") for size in sizes),
         "samples": int(rows[-1]["samples"]),
-        "scenes": int(rows[-1]["samples"]) // 3,
         "summary": _summary(measured, unquantised, timed),
         "by_width": _by_width(measured["by_width"]),
         "by_blur": _by_blur(measured["by_blur"]),
