@@ -95,18 +95,45 @@ def public(
 
 
 @app.command()
+def blend(
+    run: Annotated[str, typer.Option(help="Run whose averaged network is one end.")] = "lamp",
+    into: Annotated[str, typer.Option(help="Name of the run to write.")] = "blend",
+    share: Annotated[float, typer.Option(help="How far from dlib's weights (0) to the run's (1).")] = 0.5,
+    label_share: Annotated[float, typer.Option(help="As in train.")] = 0.3,
+    seed: Seed = 0,
+    threads: Threads = 2,
+) -> None:
+    """Average a run's weights with dlib's and solve the heads again: it learns less and forgets less."""
+    from models.training import blend as blending
+    from models.training.dataset import load_lessons
+    from models.training.dlib_weights import read_weights
+    from models.training.embedder_export import averaged_net
+    from models.training.embedder_net import from_dlib
+    from models.training.embedder_train import raw_templates
+    from models.training.sources import cache_folder, dlib_weights_file
+
+    weights = read_weights(dlib_weights_file())
+    lessons = load_lessons(cache_folder(), 0, seed, label_share, raw_templates(from_dlib(weights), threads))
+    start = from_dlib(weights, spatial=True, twin=True)
+    net = blending.blended(start, averaged_net(cache_folder() / run / "checkpoint.pt"), share)
+    blending.solve_heads(net, lessons, lessons.real_origins, 12_000, seed)
+    blending.save(net, cache_folder() / into)
+
+
+@app.command()
 def export(
     run: Annotated[str, typer.Option(help="Name of the training run to export.")] = "lamp",
     pack: Annotated[Path, typer.Option(help="Folder of the pack to write.")] = REPOSITORY / "models" / "lamp-embedder",
     version: Annotated[str, typer.Option(help="The pack's version.")] = "1.0.0",
     share: Annotated[float, typer.Option(help="Weight of dlib's own template in the cosine.")] = 0.85,
+    small: Annotated[bool, typer.Option("--small", help="One network for both halves: half the size.")] = False,
     samples: Annotated[int, typer.Option(help="Training faces that set the int8 ranges.")] = 400,
     seed: Seed = 0,
 ) -> None:
     """Quantise a run's averaged network to int8 and write its pack."""
     from models.training.embedder_export import export_tuned
 
-    export_tuned(run, pack, version, samples, seed, share)
+    export_tuned(run, pack, version, samples, seed, share, small)
 
 
 @app.command()

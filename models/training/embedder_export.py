@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from models.training.chips import (
     DLIB_LANDMARKS,
@@ -17,7 +18,7 @@ from models.training.chips import (
 from models.training.dataset import training_faces
 from models.training.dlib_weights import read_weights
 from models.training.edgetpu import objections
-from models.training.embedder_net import LAST, MEAN, SCALE, FaceNet, from_dlib, normalise, unit_halves
+from models.training.embedder_net import LAST, LENGTH, MEAN, SCALE, FaceNet, from_dlib, normalise, unit_halves
 from models.training.embedder_train import raw_templates
 from models.training.export import ExportError, input_name, to_int8, to_tflite
 from models.training.faces import load_faces
@@ -50,12 +51,26 @@ def export_public(folder: Path, samples: int, seed: int) -> None:
     write_embedder_pack(folder, _PUBLIC, model, PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS))
 
 
-def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int, share: float) -> None:
+class Pair(nn.Module):
+    """Two networks in one graph: the template of the untouched one, then the learnt half of the tuned one. (N, 256)."""
+
+    def __init__(self, untouched: FaceNet, tuned: FaceNet) -> None:
+        super().__init__()
+        self.untouched, self.tuned = untouched, tuned
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        learnt = self.tuned.head(self.tuned.features(x))
+        return torch.cat([self.untouched(x), learnt], dim=1)
+
+
+def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int, share: float, small: bool) -> None:
     """The pack of a run's averaged network; raises SourceError without such a run.
 
-    ``share`` is the weight of the head that kept dlib's template, in the cosine of two templates.
+    ``share`` is the weight of dlib's own half in the cosine of two templates. It comes from the untouched network,
+    which doubles the file, or, if ``small``, from the head that the tuned network keeps for it.
     """
-    net = averaged_net(cache_folder() / run / "checkpoint.pt")
+    tuned = averaged_net(cache_folder() / run / "checkpoint.pt")
+    net = tuned if small else Pair(from_dlib(read_weights(dlib_weights_file())), tuned).eval()
     text = PackText(_TUNED.name, version, _TUNED.licence, _TUNED.origin, _TUNED.terms)
     shape = PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS, (share, 1 - share))
     write_embedder_pack(folder, text, quantised(net, _representative(samples, seed)), shape)
@@ -72,15 +87,16 @@ def averaged_net(checkpoint: Path) -> FaceNet:
 
 
 def share_figures(run: str, shares: tuple[float, ...]) -> dict[float, dict[float, float]]:
-    """TAR by FAR for each share of dlib's head, on the training faces of LFW: what the share is chosen by."""
+    """TAR by FAR for each share of the untouched network's half, on the training faces of LFW."""
     faces = load_faces("lfw")
     faces = faces.part(~faces.held_out)
-    net = averaged_net(cache_folder() / run / "checkpoint.pt").to(memory_format=torch.channels_last)
-    raw = torch.from_numpy(raw_templates(net, _THREADS)(faces.canvases))
+    untouched = raw_templates(from_dlib(read_weights(dlib_weights_file())), _THREADS)(faces.canvases)
+    tuned = raw_templates(averaged_net(cache_folder() / run / "checkpoint.pt"), _THREADS)(faces.canvases)
+    raw = torch.from_numpy(np.concatenate([untouched, tuned[:, -LENGTH:]], axis=1))
     return {share: verification(unit_halves(raw, share).numpy(), faces.identities, _RATES).accept for share in shares}
 
 
-def quantised(net: FaceNet, chips: Picture) -> bytes:
+def quantised(net: nn.Module, chips: Picture) -> bytes:
     """The int8 file; refuses a graph that an Edge TPU would not take whole."""
     floating = to_tflite(net, torch.zeros(1, 3, *chips.shape[1:3]))
     inputs = network_inputs(chips)
