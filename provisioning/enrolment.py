@@ -24,7 +24,7 @@ import cv2
 from appliance.audit import Happening
 from appliance.errors import EnrolmentError
 from appliance.packs import Pack
-from appliance.records import Models, Record
+from appliance.records import Image, Models, Record
 from provisioning import fields, pictures, references
 from provisioning.base import Base
 from provisioning.fields import Reference
@@ -195,20 +195,19 @@ class _Run:
         key = self._key(task, blob)
         if self._store.row("outcome", key) in self._known:
             return _Result(task, key, blob, None, None)
-        thumbnail = ""
+        image = None
         try:
             image, warnings = pictures.decode(blob, task.path.name)
-            thumbnail = base64.b64encode(pictures.thumbnail(image)).decode()
             passed = self._gate().template(image)
         except EnrolmentError as error:
-            return _Result(task, key, blob, None, _refused(task, error, thumbnail))
+            return _Result(task, key, blob, None, _refused(task, error, _thumbnail(image)))
         except cv2.error as error:
             why = EnrolmentError(f"cannot be processed ({str(error).splitlines()[0][:100]}); export it again")
-            return _Result(task, key, blob, None, _refused(task, why, thumbnail))
+            return _Result(task, key, blob, None, _refused(task, why, _thumbnail(image)))
+        warned = (*task.warnings, *warnings, *passed.warnings)
         outcome = Outcome(
             line=task.row.number, reference_identifier=task.reference.reference_identifier, image=task.path.name,
-            accepted=True, score=passed.score, warnings=(*task.warnings, *warnings, *passed.warnings),
-            thumbnail=thumbnail,
+            accepted=True, score=passed.score, warnings=warned, thumbnail=_thumbnail(image) if warned else "",
         )  # fmt: skip
         return _Result(task, key, blob, passed, outcome)
 
@@ -274,6 +273,11 @@ class _Run:
                 ) from error
             self._happenings = []
         self._store.commit()
+
+
+def _thumbnail(image: Image | None) -> str:
+    """What the report shows; only refused images and those with warnings are in it."""
+    return "" if image is None else base64.b64encode(pictures.thumbnail(image)).decode()
 
 
 def _row_refused(row: Row, reasons: Sequence[str], warnings: Sequence[str]) -> Outcome:

@@ -56,8 +56,8 @@ def decode(blob: bytes, name: str) -> tuple[Image, list[str]]:
                 raise EnrolmentError(f"{name}: {width} x {height} pixels are too few to hold a face")
             picture.load()
             warnings = _warnings(picture, name)
-            upright = PIL.ImageOps.exif_transpose(picture)
-            return _bgr(upright), warnings
+            PIL.ImageOps.exif_transpose(picture, in_place=True)
+            return _bgr(picture), warnings
     except PIL.UnidentifiedImageError as error:
         raise EnrolmentError(f"{name}: not an image of a known kind ({', '.join(FORMATS[:6])}); convert it") from error
     except (
@@ -100,7 +100,7 @@ def _bgr(picture: PIL.Image.Image) -> Image:
         layered = picture.convert("RGBA")
         grey = PIL.Image.new("RGBA", layered.size, (128, 128, 128, 255))  # what is transparent must not be an edge
         picture = PIL.Image.alpha_composite(grey, layered)
-    rgb = np.asarray(picture.convert("RGB"), np.uint8)
+    rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"), np.uint8)
     return cast(Image, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
 
 

@@ -1,7 +1,8 @@
-"""Ten thousand rows of which 137 are bad (slow)."""
+"""Ten thousand rows of which 137 are bad (slow; $BLUELAMP_ROWS makes the list shorter)."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from test_enrolment import row, write_list
 from provisioning import authority
 from provisioning.enrolment import enrol_images
 
-ROWS, BAD = 10_000, 137
+ROWS, BAD = int(os.environ.get("BLUELAMP_ROWS", "10000")), 137
 
 
 @pytest.mark.slow
@@ -45,6 +46,7 @@ def test_of_ten_thousand_rows_exactly_the_bad_ones_are_refused(tmp_path: Path) -
     assert all(o.reasons for o in done.refused)
     assert (done.accepted, done.references) == (ROWS - BAD, ROWS - BAD)
     again = enrol_images(base, path, packs.detector, packs.embedder)
-    assert again.resumed == ROWS - sum("image" not in k for k in bad_lines.values())
+    quick = [k for k in bad_lines.values() if k.get("image", "empty.jpg") == "empty.jpg"]  # judged anew, not resumed
+    assert again.resumed == ROWS - len(quick)
     assert {o.line for o in again.refused} == set(bad_lines)
     assert again.seconds < done.seconds / 5
