@@ -98,6 +98,14 @@ def test_each_step_alone_prints_and_speaks_json(drawn: list[str]) -> None:
 
 
 @needs_packs
+def test_figures_by_pass_of_other_packs_are_kept_out_of_the_report(drawn: list[str], tmp_path: Path) -> None:
+    for text, word in (("{}", "not what"), ('{"models": {"detector": "x", "embedder": "y"}}', "other packs")):
+        (tmp_path / "passes.json").write_text(text)
+        with pytest.raises(BluelampError, match=word):
+            invoke(*drawn, "report", "--out", str(tmp_path), "--passes", str(tmp_path / "passes.json"))
+
+
+@needs_packs
 def test_a_pairs_file_is_compared_pair_by_pair(drawn: list[str], tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("0_0.png,0_1.png,1\n0_0.png,1_0.png,0\n")
     found = json.loads(invoke(*drawn, "verify", "--pairs", str(tmp_path / "pairs.csv"), "--json"))

@@ -60,6 +60,7 @@ Threads = Annotated[int, typer.Option(help="Threads of the models.")]
 Json = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard output.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the report; default: report/ beside the pack.")]
 SignWith = Annotated[Path | None, typer.Option("--base", help="Base folder whose authority signs the report.")]
+Passed = Annotated[Path | None, typer.Option("--passes", help="What `passes --json` printed, to put into the report.")]
 _err = Console(stderr=True)
 
 
@@ -78,6 +79,7 @@ def evaluate(
     mirror: Annotated[bool, typer.Option(help="Also measure mirror averaging: twice the embedder's time.")] = False,
     out: Out = None,
     base: SignWith = None,
+    passed: Passed = None,
     as_json: Json = False,
 ) -> None:
     """Hold the common options; without a subcommand, do all."""
@@ -96,7 +98,7 @@ def evaluate(
             passes(context, as_json=as_json)
             return
         _calibrate(test)
-        _report(test, out, base, as_json)
+        _report(test, out, base, passed, as_json)
 
 
 @app.command()
@@ -160,9 +162,11 @@ def calibrate(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command(name="report")
-def write_report(context: typer.Context, out: Out = None, base: SignWith = None, as_json: Json = False) -> None:
+def write_report(
+    context: typer.Context, out: Out = None, base: SignWith = None, passed: Passed = None, as_json: Json = False
+) -> None:
     """Everything, as report.html and report.json; signed where --base is given."""
-    _report(_test(context), out, base, as_json)
+    _report(_test(context), out, base, passed, as_json)
 
 
 @app.command()
@@ -172,6 +176,7 @@ def passes(
     truth: Annotated[Path | None, typer.Option(help="Ground truth; default: truth.json beside the clip.")] = None,
     references: Annotated[Path, typer.Option(help="CSV: reference_identifier,image.")] = ASSETS / "watchlist.csv",
     threshold: Annotated[float | None, typer.Option(help="Score; default: the calibration's thresholds.")] = None,
+    note: Annotated[str, typer.Option(help="What the clip shows, for the report.")] = "",
     smallest_face: Annotated[float, typer.Option(help="Width in pixels of the smallest face sought.")] = 40.0,
     as_json: Json = False,
 ) -> None:
@@ -185,6 +190,7 @@ def passes(
     stored, names = _fused(enrolled, templates)
     result = run(frames_of(clip), facts, detector, embedder, stored, names, smallest_face)
     found = figures.by_pass(result, _thresholds(embedder, threshold))
+    found |= {"models": {"detector": detector.digest, "embedder": embedder.digest}, "clip": facts.clip, "note": note}
     if as_json:
         print(json.dumps(found))
         return
@@ -208,8 +214,8 @@ def _calibrate(test: Evaluation) -> calibration.Calibration:
     return record
 
 
-def _report(test: Evaluation, out: Path | None, base: Path | None, as_json: bool) -> None:
-    found = figures.everything(test)
+def _report(test: Evaluation, out: Path | None, base: Path | None, passed: Path | None, as_json: bool) -> None:
+    found = figures.everything(test, _passed(passed, test))
     folder = out or test.embedder.folder / "report"
     for path in report.write(found, folder):
         _say(f"report: {path}")
@@ -219,13 +225,27 @@ def _report(test: Evaluation, out: Path | None, base: Path | None, as_json: bool
         print(json.dumps(found))
 
 
+def _passed(file: Path | None, test: Evaluation) -> dict[str, Any] | None:
+    """Figures by pass, refused where they are of other packs."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        models = found["models"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file}: not what `evaluate passes --json` prints ({error}); run it again") from error
+    if models != {"detector": test.detector.digest, "embedder": test.embedder.digest}:
+        raise ConfigError(f"{file}: measured with other packs; run `evaluate passes --json` with these")
+    return dict(found)
+
+
 def _test(context: typer.Context) -> Evaluation:
     detector, embedder = _packs(context)
     held_out: bool | None = context.obj["held_out"]
     own = embedder.folder.parent == packs.BUILT_IN
     chosen = _data(context.obj["data"])
     only = own if held_out is None else held_out
-    if only and context.obj["data"] is None:
+    if only and context.obj["data"] is None and data_sets.shared() is not None:
         chosen = data_sets.held_out(chosen)
     return Evaluation(chosen, detector, embedder, threads=context.obj["threads"], mirror=context.obj["mirror"])
 
