@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from appliance import seal
@@ -42,12 +43,14 @@ SET chain = excluded.chain, sequence = excluded.sequence, previous = excluded.pr
 WHERE excluded.chain <> chain OR excluded.sequence > sequence
 """
 _EXPIRE = """
-DELETE FROM envelopes
-WHERE (boot = ? AND stored + expires - created <= ?) OR (boot <> ? AND expires <= ?)
+DELETE FROM envelopes WHERE number IN (
+SELECT number FROM envelopes
+WHERE (boot = ? AND stored + expires - created <= ?) OR (boot <> ? AND expires <= ?) LIMIT ?)
 """
 _SOUND_BYTES = 64_000_000  # up to this size a file is read whole at the start; a larger one would delay it too long
 _FULL = "{}: the disk is full; free some space, the envelope is kept in memory and tried again"
 _LOG_PAGES = 64  # a short write-ahead log: on a full disk it must fit into the database once more
+_AT_ONCE = 8  # rows deleted in one transaction: overwritten, they must fit into the reserve
 _SEEN_KEPT = 10_000  # identifiers remembered after their rows are gone
 
 
@@ -108,7 +111,7 @@ class Outbox:
 
         def work() -> int:
             with self._lock, self._storing():
-                if not self._reserve.hold() and not self._has_free_pages():
+                if not self._has_free_pages() and not self._reserve.hold():
                     raise OutboxError(_FULL.format(self._path))
                 if self._db.execute("SELECT 1 FROM seen WHERE id = ?", (header.id,)).fetchone():
                     return 0
@@ -119,7 +122,7 @@ class Outbox:
                 self._insert(container, header, self._boot, self._clock.boot())
                 return 1
 
-        return bool(self._make_room(work, reserve=False))
+        return bool(self._make_room(work, deletes=False))
 
     def rows(self, after: int, limit: int) -> list[Row]:
         """At most `limit` rows with a greater number than `after`, oldest first. Raises CourierError."""
@@ -145,48 +148,51 @@ class Outbox:
             return None
 
     def delete(self, numbers: Iterable[int], *, lost: int = 0) -> None:
-        """Forget rows the broker has acknowledged. Raises OutboxError; then they are still there."""
+        """Forget rows the broker has acknowledged. Raises OutboxError; then some are still there."""
         gone = [(number,) for number in numbers]
+        for start in range(0, len(gone), _AT_ONCE):
+            self._make_room(partial(self._delete, gone[start : start + _AT_ONCE], lost))
 
-        def work() -> int:
-            with self._lock, self._storing():
-                if lost:
-                    self._add("lost", lost)
-                self._db.execute("DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", (_SEEN_KEPT,))
-                return self._db.executemany("DELETE FROM envelopes WHERE number = ?", gone).rowcount
-
-        self._make_room(work)
+    def _delete(self, gone: list[tuple[int]], lost: int) -> int:
+        with self._lock, self._storing():
+            if lost:
+                self._add("lost", lost)
+            self._db.execute("DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", (_SEEN_KEPT,))
+            return self._db.executemany("DELETE FROM envelopes WHERE number = ?", gone).rowcount
 
     def expire(self) -> int:
         """Drop and count the rows whose time is over; the result is how many. Raises OutboxError."""
+        total = 0
+        while over := self._make_room(self._expire):
+            total += over
+        return total
 
-        def work() -> int:
-            times = (self._boot, self._clock.boot(), self._boot, self._clock.wall())
-            with self._lock, self._storing():
-                over = self._db.execute(_EXPIRE, times).rowcount
-                if over:
-                    self._add("expired", over)
-                return over
+    def _expire(self) -> int:
+        times = (self._boot, self._clock.boot(), self._boot, self._clock.wall(), _AT_ONCE)
+        with self._lock, self._storing():
+            over = self._db.execute(_EXPIRE, times).rowcount
+            if over:
+                self._add("expired", over)
+            return over
 
-        return self._make_room(work)
-
-    def _make_room(self, work: Callable[[], int], *, reserve: bool = True) -> int:
-        """Work; where the disk is full once more with a shorter log, and to delete with the space kept in reserve."""
+    def _make_room(self, work: Callable[[], int], *, deletes: bool = True) -> int:
+        """Work; where the disk is full once more, with a shorter log and, to delete, the space kept in reserve."""
         with self._lock:
             try:
                 return work()
             except OutboxError as error:
                 if "disk is full" not in str(error):
                     raise
-            if reserve:
+                size = self._reserve.size
                 self._reserve.release()
-            self._checkpoint()
+                self._checkpoint()  # the log's pages may need the reserve to get into the database
+                if not deletes and not self._has_free_pages() and self._reserve.hold() and self._reserve.size < size:
+                    raise
             try:
                 return work()
             finally:
-                if reserve:
-                    self._checkpoint()
-                    self._reserve.hold()
+                self._checkpoint()
+                self._reserve.hold()
 
     def _has_free_pages(self) -> bool:
         """Whether the file itself has room: then it need not grow, and no reserve is needed to delete from it."""

@@ -24,6 +24,11 @@ class Reserve:
         """Whether the space is kept."""
         return self._path.exists()
 
+    @property
+    def size(self) -> int:
+        """How much is kept, in bytes."""
+        return self._path.stat().st_size if self.held else 0
+
     def hold(self) -> bool:
         """Keep the space, or on a nearly full disk less of it; False where there is none."""
         size = RESERVE_BYTES
