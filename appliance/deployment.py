@@ -101,6 +101,9 @@ def arm(
     evidence = gather(site, folder, packs, content, signage, now)
     try:
         current = arming.require(evidence)
+    except OrderError as error:  # an attempt to arm below the floor, for one, is on record (requirement 10)
+        site.audit(folder).add("arming", content.manifest.deployment, f"refused, by {by}: {error}")
+        raise
     finally:
         content.erase()
     record = Armed(

@@ -149,6 +149,18 @@ def test_an_old_report_by_group_blocks_arming(bench: workbench.Workbench) -> Non
         assert performance.refusal(junk, models, now)
 
 
+def test_a_refused_attempt_to_arm_is_on_record(bench: workbench.Workbench, site: Site) -> None:
+    """Requirement 10: refused and logged."""
+    from appliance import audit
+
+    _higher_floor(bench, site)
+    with pytest.raises(OrderError):
+        arm(bench, site)
+    entries = audit.verify(site.state / "audit.log", [bench.folder.signer.public_key])
+    assert "under the calibration's floor" in entries[-1].detail
+    assert entries[-1].act == "arming"
+
+
 def test_an_unconfirmed_sign_blocks_arming(bench: workbench.Workbench, site: Site) -> None:
     """Requirement 17."""
     partly = dict(list(workbench.confirmed().items())[:-1])
