@@ -210,8 +210,10 @@ def test_any_changed_byte_of_a_watchlist_is_refused(
     changed = bytearray(blob)
     changed[data.draw(st.integers(0, len(blob) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(BluelampError):
-        watchlist.open_watchlist(bytes(changed), unit="van-1", keys=folder.sealing,
-                                 authorities=folder.roster.authority_keys(), models=shared.models, now=time.time())  # fmt: skip
+        watchlist.open_watchlist(
+            bytes(changed), unit="van-1", keys=folder.sealing, authorities=folder.roster.authority_keys(),
+            models=shared.models, now=time.time(),
+        )  # fmt: skip
 
 
 @pytest.mark.slow
