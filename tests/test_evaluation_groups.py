@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import performance
+from appliance import normalise, performance
 from appliance.calibration import Calibration
 from appliance.embed import unit
 from appliance.errors import ConfigError
@@ -38,12 +38,12 @@ def labelled(crowding: float = 0.0) -> tuple[Labelled, np.ndarray[tuple[int, ...
     labels = np.array(["first"] * 400 + ["second"] * 400, np.str_)
     mated = np.full(800, 0.8, np.float32)
     mated[400:440] = 0.1
-    return Labelled(templates, np.arange(800), mated, np.full(800, 0.3, np.float32)), labels
+    return Labelled(templates, templates, np.arange(800), mated, np.full(800, 0.3, np.float32)), labels
 
 
 def test_false_matches_are_counted_within_the_group_pair_by_pair() -> None:
     templates, owners = scattered(60, 3, 0.3, 1)
-    share = groups.within(templates, owners, 0.2)
+    share = groups.within(templates, templates, owners, 0.2)
     left, right = np.triu_indices(len(templates), 1)
     other = owners[left] != owners[right]
     scores = np.einsum("ij,ij->i", templates[left], templates[right])[other]
@@ -63,6 +63,20 @@ def test_a_group_that_resembles_itself_shows_as_a_ratio_that_is_significant() ->
     assert second.tpir.value == pytest.approx(0.9)
     assert second.tpir_p is not None
     assert second.tpir_p < 1e-6
+
+
+def test_cohort_normalisation_evens_out_a_group_that_resembles_itself() -> None:
+    stills, labels = labelled(crowding=0.8)
+    plain = groups.greatest_ratio(groups.by_attribute(stills, "made up", labels, 0.5))
+    cohort = labelled(crowding=0.8)[0].templates[::2]
+    shift = -normalise.level(stills.templates[1::2], cohort, 20)
+    probes, references = groups.moved(stills.templates[1::2], stills.templates[1::2], shift)
+    outcome = stills.mated[1::2] - 0.4
+    moved = Labelled(probes, references, stills.identities[1::2], outcome, stills.alone[1::2] - 0.4)
+    evened = groups.greatest_ratio(groups.by_attribute(moved, "made up", labels[1::2], 0.02))
+    assert plain is not None and evened is not None
+    assert evened.fmr.events > 20
+    assert evened.fmr_ratio[0] < plain.fmr_ratio[0] / 3
 
 
 def test_groups_alike_show_no_difference() -> None:
@@ -166,7 +180,7 @@ def test_the_form_that_arming_checks_is_the_form_that_is_written() -> None:
 
 def test_plots_escape_names_and_keep_every_curve() -> None:
     drawn = plots.curves(
-        "t", "x", "y", [plots.Line("<b>", [(1e-4, 0.1), (1e-2, 0.01)]), plots.Line("two", [(0.0, 1.0)])]
+        "t", "x", "y", [plots.Line("<b>", [(1e-4, 0.1), (1e-2, 0.01)]), plots.Line("2", [(0.0, 1.0)])]
     )
     assert "&lt;b&gt;" in drawn
     assert "<b>" not in drawn
@@ -187,7 +201,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
         "verification": figures.verification(all_pairs(*scattered(100, 3, 0.1, 5))),
         "identification": {"rows": [], "det": {}, "ranks": {}},
         "operating_point": {"size": 1000, "fpir": 1e-3, "threshold": 0.5},
-        "groups": [], "greatest_fmr_ratio": None, "conditions": {}, "gains": [], "passes": None,
+        "groups": [], "greatest_fmr_ratio": None, "levelled": {"groups": []}, "conditions": {}, "gains": [], "passes": None,
         "published": [], "limits": list(figures.LIMITS),
     }  # fmt: skip
     html = page.render(report)

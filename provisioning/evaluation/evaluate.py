@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from appliance import normalise
 from appliance.calibration import Calibration
 from appliance.packs import Pack
 from appliance.records import Floats
 from provisioning.evaluation import calibrate, gains, groups, population, rerender, verification
-from provisioning.evaluation.dataset import Dataset, Still
+from provisioning.evaluation.dataset import Dataset, Still, fold
 from provisioning.evaluation.embeddings import CACHE, Templates, embed
 from provisioning.evaluation.gains import Gain
 from provisioning.evaluation.groups import Group, Labelled
@@ -26,6 +27,8 @@ from provisioning.evaluation.verification import Verification
 
 SIZES, RATES = calibrate.SIZES, (1e-2, 1e-3, 1 / 6000)
 GROUP_SIZE, GROUP_RATE = 1000, 1e-3  # the operating point at which groups are compared
+NEAREST, USUAL = 5, 0.0  # of cohort normalisation; a common level moves every score and threshold alike
+COHORT_PART = 3  # of five parts of the labelled identities, this one and the next are the cohort
 ATTRIBUTES: dict[str, Callable[[Still], str | None]] = {
     "sex": lambda s: s.sex,
     "age": lambda s: s.band,
@@ -122,32 +125,56 @@ class Evaluation:
     @cached_property
     def groups(self) -> list[Group]:
         """Rates by every label the data set has."""
-        rows = np.array([bool(s.sex or s.ethnicity or s.age is not None) for s in self.dataset.stills])
+        return self._by_label(self._with_labels & self.templates.found, self.threshold)
+
+    @cached_property
+    def levelled(self) -> tuple[float, list[Group]]:
+        """The same with cohort normalisation of the references: threshold for the same FPIR, and rates by label.
+
+        The cohort is labelled stills of identities that take no part; without labels there is none.
+        """
+        rows = self._with_labels & self.templates.found
+        parts = np.array([fold(s.identity) for s in self.dataset.stills])
+        cohort = self.templates.plain[rows & (parts >= COHORT_PART)]
+        if len(cohort) < groups.LEAST:
+            return self.threshold, []
+        inside, chosen = rows & (parts < COHORT_PART), self.population
+        stored = population.fused(self.templates.plain, chosen.references)
+        kept = ~np.isin(chosen.owners, self.dataset.identities[rows & (parts >= COHORT_PART)])
+        chosen = replace(chosen, owners=chosen.owners[kept])
+        trials = chosen.among(stored[kept], self.templates.plain[chosen.probes], _shift(stored[kept], cohort))
+        threshold = calibrate.point(trials, GROUP_SIZE, GROUP_RATE)[0]
+        return threshold, self._by_label(inside, threshold, cohort)
+
+    @cached_property
+    def _with_labels(self) -> npt.NDArray[np.bool_]:
+        return np.array([bool(s.sex or s.ethnicity or s.age is not None) for s in self.dataset.stills])
+
+    def _by_label(self, rows: npt.NDArray[np.bool_], threshold: float, cohort: Floats | None = None) -> list[Group]:
         if rows.sum() < 2 * groups.LEAST:
             return []
-        labelled = self._labelled(rows & self.templates.found)
-        part = self.dataset.where(rows & self.templates.found)
-        found: list[Group] = []
-        for attribute, of in ATTRIBUTES.items():
-            found += groups.by_attribute(labelled, attribute, part.labels(of), self.threshold)
-        return found
+        part, labelled = self.dataset.where(rows), self._labelled(rows, cohort)
+        found = (groups.by_attribute(labelled, name, part.labels(of), threshold) for name, of in ATTRIBUTES.items())
+        return [group for attribute in found for group in attribute]
 
-    def _labelled(self, rows: npt.NDArray[np.bool_]) -> Labelled:
-        part = self.dataset.where(rows)
-        plain = self.templates.plain[rows]
-        mated = self._mated(part, plain)
-        return Labelled(plain, part.identities, mated, _alone(plain, part.identities))
+    def _labelled(self, rows: npt.NDArray[np.bool_], cohort: Floats | None) -> Labelled:
+        part, plain = self.dataset.where(rows), self.templates.plain[rows]
+        shift = np.zeros(len(plain), np.float32) if cohort is None else _shift(plain, cohort)
+        probes, references = groups.moved(plain, plain, shift)
+        mated = self._mated(part, plain, shift)
+        return Labelled(probes, references, part.identities, mated, _alone(probes, references, part.identities))
 
-    def _mated(self, part: Dataset, plain: Floats) -> Floats:
+    def _mated(self, part: Dataset, plain: Floats, shift: Floats) -> Floats:
         """A mated score for each labelled still: with another still of its identity, else with its second look."""
         order = np.argsort(part.identities, kind="stable")
         same = part.identities[order][1:] == part.identities[order][:-1]
+        later, earlier = order[1:][same], order[:-1][same]
         scores = np.full(len(part.stills), np.nan, np.float32)
-        scores[order[1:][same]] = np.einsum("ij,ij->i", plain[order[1:][same]], plain[order[:-1][same]])
-        alone = np.isnan(scores) & ~np.isin(part.identities, part.identities[order[1:][same]])
+        scores[later] = np.einsum("ij,ij->i", plain[later], plain[earlier]) + shift[earlier]
+        alone = np.isnan(scores) & ~np.isin(part.identities, part.identities[later])
         if alone.any():
             looks = self._embedded(rerender.second_looks(part.where(alone), self._cache))
-            scores[alone] = np.einsum("ij,ij->i", looks.plain, plain[alone])
+            scores[alone] = np.einsum("ij,ij->i", looks.plain, plain[alone]) + shift[alone]
         return scores
 
     @cached_property
@@ -180,15 +207,21 @@ class Evaluation:
         )
 
 
-def _alone(plain: Floats, identities: npt.NDArray[np.int64]) -> Floats:
+def _shift(references: Floats, cohort: Floats) -> Floats:
+    """What cohort normalisation adds to each reference's scores, full weight."""
+    levels = normalise.level(references, cohort, NEAREST)
+    return normalise.normalised(np.zeros(len(references), np.float32), levels, USUAL, 1.0)
+
+
+def _alone(probes: Floats, references: Floats, identities: npt.NDArray[np.int64]) -> Floats:
     """(n,) greatest score of each still in a list of GROUP_SIZE other identities, drawn once, of all groups."""
     rng = np.random.default_rng(20200124)
-    size = min(GROUP_SIZE, len(plain) // 2)
-    drawn = rng.permutation(len(plain))
-    result = np.empty(len(plain), np.float32)
+    size = min(GROUP_SIZE, len(probes) // 2)
+    drawn = rng.permutation(len(probes))
+    result = np.empty(len(probes), np.float32)
     # Two lists, so that every still is searched in one that it is not on.
     for listed, searched in ((drawn[:size], drawn[size:]), (drawn[size : 2 * size], drawn[:size])):
         apart = searched[~np.isin(identities[searched], identities[listed])]
         result[searched] = -1.0
-        result[apart] = best(plain[apart], plain[listed])[0]
+        result[apart] = best(probes[apart], references[listed])[0]
     return result

@@ -128,6 +128,8 @@ def by_pass(result: Passes, thresholds: dict[str, float]) -> dict[str, Any]:
 def everything(test: Evaluation, passes: dict[str, Any] | None = None) -> dict[str, Any]:
     """The whole report. Keys `models`, `made` and `groups` are what a unit checks before it arms."""
     greatest = groups.greatest_ratio(test.groups)
+    threshold, levelled = test.levelled
+    evened = groups.greatest_ratio(levelled)
     return {
         "format": FORMAT,
         "made": test.made,
@@ -150,6 +152,11 @@ def everything(test: Evaluation, passes: dict[str, Any] | None = None) -> dict[s
         "operating_point": {"size": GROUP_SIZE, "fpir": GROUP_RATE, "threshold": test.threshold},
         "groups": by_group(test.groups),
         "greatest_fmr_ratio": by_group([greatest])[0] if greatest else None,
+        "levelled": {
+            "threshold": threshold,
+            "groups": by_group(levelled),
+            "greatest_fmr_ratio": by_group([evened])[0] if evened else None,
+        },
         "conditions": {
             name: [{"from": low, "to": high, "tpir": share(found)} for low, high, found in rows]
             for name, rows in test.conditions.items()

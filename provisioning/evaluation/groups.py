@@ -44,13 +44,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled stills: templates (n, length), identities, and the outcome of each one's searches, NaN if none.
+    """Labelled stills: templates (n, length), as probes and as references, and the outcome of each one's searches.
 
+    A reference has one number more where its scores are moved (see `moved`), and so has its probe.
     `mated` is the score of a mated comparison of each still; `alone` the greatest score in a list of other
     identities of all groups; `first` whether the mated score was also greater than that.
     """
 
     templates: Floats
+    references: Floats
     identities: Numbers
     mated: Floats
     alone: Floats
@@ -67,7 +69,10 @@ def by_attribute(stills: Labelled, attribute: str, labels: Labels, threshold: fl
     if not names:
         return []
     rows = {name: np.nonzero(labels == name)[0] for name in names}
-    fmr = {name: within(stills.templates[r], stills.identities[r], threshold) for name, r in rows.items()}
+    fmr = {
+        name: within(stills.templates[r], stills.references[r], stills.identities[r], threshold)
+        for name, r in rows.items()
+    }
     fpir = {n: intervals.clopper_pearson(int((stills.alone[r] >= threshold).sum()), len(r)) for n, r in rows.items()}
     fnmr = {name: _missed(stills, r, threshold) for name, r in rows.items()}
     tpir = {name: _found(stills, r, threshold) for name, r in rows.items()}
@@ -82,12 +87,18 @@ def by_attribute(stills: Labelled, attribute: str, labels: Labels, threshold: fl
     ]
 
 
-def within(templates: Floats, identities: Numbers, threshold: float) -> Share:
+def moved(probes: Floats, references: Floats, shift: Floats) -> tuple[Floats, Floats]:
+    """Probes and references whose product is the score moved by each reference's `shift` (m,): one number is added."""
+    ones = np.ones((len(probes), 1), np.float32)
+    return np.hstack([probes, ones]), np.hstack([references, shift[:, None].astype(np.float32)])
+
+
+def within(probes: Floats, references: Floats, identities: Numbers, threshold: float) -> Share:
     """FMR among stills of one group: every pair of different identities once, Clopper-Pearson."""
     events = trials = 0
-    for start in range(0, len(templates), BLOCK):
+    for start in range(0, len(probes), BLOCK):
         rows = slice(start, start + BLOCK)
-        scores = templates[rows] @ templates[start:].T
+        scores = probes[rows] @ references[start:].T
         other = identities[rows][:, None] != identities[start:]
         other &= np.arange(scores.shape[1]) > np.arange(scores.shape[0])[:, None]
         events += int(np.count_nonzero((scores >= threshold) & other))

@@ -134,6 +134,32 @@ def _groups(report: dict[str, Any]) -> str:
     found, at = report["groups"], report["operating_point"]
     if not found:
         return "<h2>By group</h2><p>The data set has no labels, and none is inferred.</p>"
+    worst = report["greatest_fmr_ratio"]
+    dots = [Bar(g["group"], g["fmr"]["value"], g["fmr"]["low"], g["fmr"]["high"]) for g in found]
+    return (
+        f"<h2>By group</h2><p>At threshold {at['threshold']:.4f} (FPIR {_rate(at['fpir'])} with "
+        f"{at['size']:,} references). "
+        f"Impostors are of the same group. Greatest ratio: {escape(worst['group'])}, {_times(worst['fmr_ratio'])}. "
+        "p: that the group errs as often as the best one, Holm-corrected over the attribute.</p>"
+        + _group_table(found)
+        + bars("False match rate within groups", "FMR (logarithmic)", dots, log=True)
+        + _levelled(report["levelled"])
+    )
+
+
+def _levelled(part: dict[str, Any]) -> str:
+    if not part["groups"]:
+        return ""
+    worst = part["greatest_fmr_ratio"]
+    return (
+        "<h3>With cohort normalisation of the references</h3><p>Each reference's threshold is raised by how much it "
+        "resembles its nearest of a cohort of other identities of all groups; the operating point gives the same FPIR "
+        f"on the named identities as above (moved score {part['threshold']:.4f}). Stills of the cohort take no part. "
+        f"Greatest ratio: {escape(worst['group'])}, {_times(worst['fmr_ratio'])}.</p>" + _group_table(part["groups"])
+    )
+
+
+def _group_table(found: list[dict[str, Any]]) -> str:
     rows = [
         [
             g["group"],
@@ -148,17 +174,7 @@ def _groups(report: dict[str, Any]) -> str:
         ]
         for g in found
     ]
-    names = ("group", "stills", "FMR within", "ratio to best", "p", "FPIR", "TPIR", "FNMR", "p")
-    worst = report["greatest_fmr_ratio"]
-    dots = [Bar(g["group"], g["fmr"]["value"], g["fmr"]["low"], g["fmr"]["high"]) for g in found]
-    return (
-        f"<h2>By group</h2><p>At threshold {at['threshold']:.4f} (FPIR {_rate(at['fpir'])} with "
-        f"{at['size']:,} references). "
-        f"Impostors are of the same group. Greatest ratio: {escape(worst['group'])}, {_times(worst['fmr_ratio'])}. "
-        "p: that the group errs as often as the best one, Holm-corrected over the attribute.</p>"
-        + _table(names, rows)
-        + bars("False match rate within groups", "FMR (logarithmic)", dots, log=True)
-    )
+    return _table(("group", "stills", "FMR within", "ratio to best", "p", "FPIR", "TPIR", "FNMR", "p"), rows)
 
 
 def _conditions(part: dict[str, Any]) -> str:
