@@ -179,9 +179,7 @@ def test_the_form_that_arming_checks_is_the_form_that_is_written() -> None:
 
 
 def test_plots_escape_names_and_keep_every_curve() -> None:
-    drawn = plots.curves(
-        "t", "x", "y", [plots.Line("<b>", [(1e-4, 0.1), (1e-2, 0.01)]), plots.Line("2", [(0.0, 1.0)])]
-    )
+    drawn = plots.curves("t", "x", "y", [plots.Line("<b>", [(1e-4, 0.1), (1e-2, 0.01)]), plots.Line("2", [(0, 1)])])
     assert "&lt;b&gt;" in drawn
     assert "<b>" not in drawn
     assert drawn.count("<polyline") == 2
