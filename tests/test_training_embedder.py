@@ -253,7 +253,7 @@ def test_the_recipe_runs_from_photographs_to_a_pack(tmp_path: Path) -> None:
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
 
     step("train", "--run", "smoke", "--chips", "640", "--shards", "0")
-    step("export", "--run", "smoke", "--pack", str(tmp_path / "pack"), "--samples", "50")
+    step("export", "--run", "smoke", "--pack", str(tmp_path / "pack"), "--samples", "50", "--small")
 
     from appliance.embed import Embedder
     from appliance.packs import load, verify

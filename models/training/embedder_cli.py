@@ -151,6 +151,7 @@ def measure(
     dlib: Annotated[bool, typer.Option("--dlib", help="Measure dlib-bin itself on the pack's chips.")] = False,
     mirrored: Annotated[bool, typer.Option("--mirrored", help="Add each chip's mirror image.")] = False,
     identify: Annotated[bool, typer.Option(help="Open-set identification too.")] = True,
+    everyone: Annotated[bool, typer.Option("--everyone", help="All of LFW: for packs not trained here.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the README's figures of an embedder pack, on identities that no training saw."""
@@ -159,7 +160,7 @@ def measure(
 
     opened = load(pack)
     embed = measuring.dlib_embedder() if dlib else measuring.pack_embedder(opened, mirrored)
-    table = measuring.write_table(measuring.measure(embed, opened, identify))
+    table = measuring.write_table(measuring.measure(embed, opened, identify, everyone))
     if as_json:
         typer.echo(json.dumps(table))
         return
