@@ -20,12 +20,16 @@ class Embedder:
         self._session = open_session(pack, pack.manifest.files[0], threads)
         self.width, self.height, self.length = part.width, part.height, part.length
         self.landmarks: Floats = np.asarray(part.landmarks, np.float32)
-        self._parts = part.parts
+        self._parts, self._mirror = part.parts, part.mirror
 
     def embed(self, chips: Image) -> Floats:
         """(n, height, width, 3) uint8 BGR chips to (n, length) float32 templates of unit length."""
         if not len(chips):
             return np.empty((0, self.length), np.float32)
+        templates = self._templates(chips)
+        return unit(templates + self._templates(chips[:, :, ::-1])) if self._mirror else templates
+
+    def _templates(self, chips: Image) -> Floats:
         # One at a time: the exported files have a fixed batch of one, as an Edge TPU needs.
         raw = np.stack([self._session.run(tensor_of(self._pack, c[None]))[0].reshape(-1) for c in chips])
         return unit(_weighted(raw, self._parts))

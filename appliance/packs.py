@@ -61,6 +61,7 @@ class EmbedderPart(Record):
     """`landmarks` says where the five points go in the chip: pixels, YuNet's order.
 
     `parts`, where the network has several heads: their lengths add up to `length`, their weights to 1.
+    `mirror`: the template is the mean of the chip's and of its mirror image's, at twice the time.
     """
 
     width: int = Field(ge=16, le=1024)
@@ -68,6 +69,7 @@ class EmbedderPart(Record):
     length: int = Field(ge=8, le=LIMITS.template_length)
     landmarks: tuple[Point, Point, Point, Point, Point]
     parts: tuple[TemplatePart, ...] = ()
+    mirror: bool = False
 
     @model_validator(mode="after")
     def _parts_make_the_whole(self) -> EmbedderPart:

@@ -72,7 +72,7 @@ def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int, 
     tuned = averaged_net(cache_folder() / run / "checkpoint.pt")
     net = tuned if small else Pair(from_dlib(read_weights(dlib_weights_file())), tuned).eval()
     text = PackText(_TUNED.name, version, _TUNED.licence, _TUNED.origin, _TUNED.terms)
-    shape = PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS, (share, 1 - share))
+    shape = PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS, (share, 1 - share), mirror=True)
     write_embedder_pack(folder, text, quantised(net, _representative(samples, seed)), shape)
 
 

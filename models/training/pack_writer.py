@@ -31,12 +31,16 @@ class PackText:
 
 @dataclass(frozen=True)
 class PackShape:
-    """A network's file, its square chip, and the weights of its heads of 128 numbers each (empty: one head)."""
+    """A network's file, its square chip, and the weights of its heads of 128 numbers each (empty: one head).
+
+    ``mirror``: whether the unit adds the mirror image's template.
+    """
 
     file: str
     width: int
     landmarks: Points
     weights: tuple[float, ...] = ()
+    mirror: bool = False
 
 
 def write_embedder_pack(folder: Path, text: PackText, model: bytes, shape: PackShape) -> None:
@@ -76,7 +80,7 @@ scale = [{SCALE}, {SCALE}, {SCALE}]
 width = {width}
 height = {width}
 length = {LENGTH * max(len(shape.weights), 1)}
-landmarks = [{points}]{f"{chr(10)}parts = [{parts}]" if parts else ""}
+landmarks = [{points}]{f"{chr(10)}parts = [{parts}]" if parts else ""}{f"{chr(10)}mirror = true" if shape.mirror else ""}
 
 [[files]]
 path = {json.dumps(file)}
