@@ -89,8 +89,10 @@ class Scene:
         """Enrol, look over, issue, draft, and two authorities sign."""
         base, van = self.root / "base", self.root / "van"
         command("provision", "enrol", base, LIST, *self.options())
-        np.save(self.root / "strangers.npy", workbench.vectors(50, length=128))
-        command("provision", "preflight", base, "--footfall", 1000, "--threshold", 0.75, "--out", van,
+        np.save(
+            self.root / "strangers.npy", workbench.vectors(50, length=workbench.built_in().embedder.embedder.length)
+        )
+        command("provision", "preflight", base, "--footfall", 1000, "--threshold", 0.55, "--out", van,
                 "--cohort", self.root / "strangers.npy", *self.options())  # fmt: skip
         command("provision", "issue", base, "--unit", "van-1", "--deployment", deployment, "--from", "now", "--until",
                 "+1h", "--preflight", van / "preflight.json", "--out", van, *self.options())  # fmt: skip
