@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from appliance.embed import unit
 from appliance.errors import ConfigError
 from appliance.records import Floats, Models
 from demo.truth import Box, Pass, Truth
-from provisioning.evaluation import calibrate, figures, groups, identification, intervals, page, plots, published
+from provisioning.evaluation import calibrate, figures, gains, groups, identification, intervals, page, plots, published
 from provisioning.evaluation.groups import Labelled
 from provisioning.evaluation.identification import Numbers, Trials
 from provisioning.evaluation.passes import Passes, Seen, _box_at
@@ -77,6 +78,20 @@ def test_cohort_normalisation_evens_out_a_group_that_resembles_itself() -> None:
     assert plain is not None and evened is not None
     assert evened.fmr.events > 20
     assert evened.fmr_ratio[0] < plain.fmr_ratio[0] / 3
+
+
+def test_the_gain_of_evening_out_is_measured_at_the_same_rate_on_the_same_stills() -> None:
+    rng = np.random.default_rng(2)
+    stills = labelled()[0]
+    mated = rng.normal(0.6, 0.1, 800).astype(np.float32)
+    before = replace(stills, mated=mated, alone=rng.normal(0.45, 0.1, 800).astype(np.float32))
+    after = replace(stills, mated=mated, alone=rng.normal(0.2, 0.1, 800).astype(np.float32))
+    gain = gains.evened(before, after, 0.01)
+    threshold = np.quantile(before.alone, 0.99)
+    assert gain.plain == pytest.approx(np.mean((mated >= threshold) & (mated > before.alone)), abs=0.02)
+    assert gain.low > 0.3
+    same = gains.evened(before, before, 0.01)
+    assert (same.gain, same.low, same.high) == (0, 0, 0)
 
 
 def test_groups_alike_show_no_difference() -> None:
@@ -199,7 +214,8 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
         "verification": figures.verification(all_pairs(*scattered(100, 3, 0.1, 5))),
         "identification": {"rows": [], "det": {}, "ranks": {}},
         "operating_point": {"size": 1000, "fpir": 1e-3, "threshold": 0.5},
-        "groups": [], "greatest_fmr_ratio": None, "levelled": {"groups": []}, "conditions": {}, "gains": [], "passes": None,
+        "groups": [], "greatest_fmr_ratio": None, "levelled": {"groups": []}, "conditions": {}, "gains": [],
+        "passes": None,
         "published": [], "limits": list(figures.LIMITS),
     }  # fmt: skip
     html = page.render(report)

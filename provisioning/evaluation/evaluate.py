@@ -28,6 +28,7 @@ from provisioning.evaluation.verification import Verification
 SIZES, RATES = calibrate.SIZES, (1e-2, 1e-3, 1 / 6000)
 GROUP_SIZE, GROUP_RATE = 1000, 1e-3  # the operating point at which groups are compared
 NEAREST, USUAL = 5, 0.0  # of cohort normalisation; a common level moves every score and threshold alike
+EVENED = (0.03, 0.01)  # rates at which cohort normalisation is shown on labelled adults: hundreds of them, no less
 COHORT_PART = 3  # of five parts of the labelled identities, this one and the next are the cohort
 ATTRIBUTES: dict[str, Callable[[Still], str | None]] = {
     "sex": lambda s: s.sex,
@@ -192,7 +193,20 @@ class Evaluation:
     @cached_property
     def gains(self) -> list[Gain]:
         """What better comparing gains at the operating point, on identities it was not fitted on."""
-        return gains.measure(self.dataset, self.templates, GROUP_SIZE, GROUP_RATE)
+        return gains.measure(self.dataset, self.templates, GROUP_SIZE, GROUP_RATE) + self._evened()
+
+    def _evened(self) -> list[Gain]:
+        """Of adults only: no list may lightly hold children, and no model here tells them apart."""
+        adult = np.array([s.age is not None and s.age >= population.ADULT for s in self.dataset.stills])
+        rows = self._with_labels & self.templates.found & adult
+        parts = np.array([fold(s.identity) for s in self.dataset.stills])
+        inside, outside = rows & (parts < COHORT_PART), rows & (parts >= COHORT_PART)
+        if min(inside.sum(), outside.sum()) < 2 * groups.LEAST:
+            return []
+        plain, moved = (self._labelled(inside, c) for c in (None, self.templates.plain[outside]))
+        if np.isnan(plain.mated).all():
+            return []
+        return [gains.evened(plain, moved, rate) for rate in EVENED]
 
     def calibration(self) -> Calibration:
         """The record for the unit. Raises ConfigError where the data cannot carry one."""

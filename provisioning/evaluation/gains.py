@@ -22,6 +22,7 @@ from appliance.records import Floats
 from provisioning.evaluation import identification, population
 from provisioning.evaluation.dataset import Dataset, fold
 from provisioning.evaluation.embeddings import Templates
+from provisioning.evaluation.groups import Labelled
 from provisioning.evaluation.identification import Resampled, Trials
 from provisioning.evaluation.population import Population
 
@@ -89,6 +90,28 @@ def measure(dataset: Dataset, templates: Templates, size: int, fpir: float) -> l
         gains.append(_gain(name, plain, _trials(single, templates, way), size, fpir))
     gains.append(_cohort(dataset, templates, parts, single, plain, size, fpir))
     return gains + _several(dataset, templates, parts, size, fpir) + _tracks(dataset, templates, size, fpir)
+
+
+def evened(plain: Labelled, moved: Labelled, fpir: float) -> Gain:
+    """Cohort normalisation on labelled stills of all groups together, at a rate that they themselves give.
+
+    Mated probes are second looks where the data has no other still; the bootstrap is over stills.
+    """
+    count = len(plain.alone)
+    rng = np.random.default_rng(1)
+    draws = [np.arange(count), *(rng.integers(0, count, count) for _ in range(DRAWS))]
+    before, after = np.array([[_found(part, rows, fpir) for rows in draws] for part in (plain, moved)])
+    low, high = np.quantile(after[1:] - before[1:], (0.025, 0.975))
+    way = f"cohort normalisation, labelled adults of all groups, FPIR {fpir:g}, a list of other adults"
+    gain = float(after[0] - before[0])
+    return Gain(way, count, count, float(after[0]), float(before[0]), gain, float(low), float(high), "weight 1")
+
+
+def _found(part: Labelled, rows: Numbers, fpir: float) -> float:
+    alone, mated = part.alone[rows], part.mated[rows]
+    known = ~np.isnan(mated)
+    threshold = np.nextafter(np.sort(alone)[::-1][int(fpir * len(alone))], np.float32(2))
+    return float(np.mean((mated[known] >= threshold) & (mated[known] > alone[known])))
 
 
 def _ways(templates: Templates) -> dict[str, Way]:

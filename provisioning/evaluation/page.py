@@ -208,7 +208,7 @@ def _gains(found: list[dict[str, Any]], at: dict[str, Any]) -> str:
     return (
         f"<h2>The same models, compared better</h2><p>At FPIR {_rate(at['fpir'])} with "
         f"{at['size']:,} references, each way at "
-        "its own threshold, on identities it was not fitted on.</p>"
+        "its own threshold, on identities it was not fitted on; rows that name another rate are at that.</p>"
         + _table(("way", "probes", "plain cosine", "TPIR", "gain in points [95 %]"), rows)
         + bars("Gain over the plain cosine", "points of TPIR", dots)
     )
