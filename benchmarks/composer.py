@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.stills import Still, bordered, distractor_paths, walking_stills
 from demo.arrays import Bytes, Floats
 from demo.street import draw_street
-from demo.truth import Box, Pass, Truth, write_truth
+from provisioning.truth import Box, Pass, Truth, write_truth
 
 __all__ = ["Box", "Deployment", "Pass", "Plan", "Walker", "compose"]
 

@@ -27,7 +27,7 @@ from appliance.seal import open_sealed, take_apart
 from demo import rehearsal
 from demo.run import ASSETS, SETTINGS
 from demo.score import score
-from demo.truth import read_truth
+from provisioning.truth import read_truth
 
 DEPLOYMENT = "BENCH-1"
 

@@ -24,7 +24,7 @@ from appliance.errors import BluelampError
 from benchmarks.composer import Plan, compose
 from demo import rehearsal
 from demo.score import score
-from demo.truth import Truth
+from provisioning.truth import Truth
 
 DEPLOYMENT = "STREET-1"
 

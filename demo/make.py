@@ -21,8 +21,8 @@ from demo.population import candidates, choose, contact_sheet, keep, kept, make_
 from demo.scene import Figure
 from demo.street import HEIGHT, WIDTH, draw_street
 from demo.templates import ROOT, teacher, trial
-from demo.truth import Pass, Truth, write_truth
 from demo.walk import RATE, Route, plan
+from provisioning.truth import Pass, Truth, write_truth
 
 SEED = 7
 SECONDS = 44.0

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from demo.arrays import Bytes, Floats
 from demo.templates import ROOT, Detector, Template, available
-from demo.truth import Box, Pass, read_truth
+from provisioning.truth import Box, Pass, read_truth
 
 _SIZES = (35, 50, 70, 90, 200)
 """Edges of the bins of face width, in pixels."""

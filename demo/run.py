@@ -23,7 +23,7 @@ from appliance.errors import BluelampError
 from control.inbox import Opened
 from demo import rehearsal
 from demo.score import Score, score
-from demo.truth import read_truth
+from provisioning.truth import read_truth
 
 ASSETS = Path(__file__).parent / "assets"
 DEPLOYMENT = "DEMO-1"

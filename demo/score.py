@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from control.inbox import Opened
-from demo.truth import Pass, Truth
+from provisioning.truth import Pass, Truth
 
 _LATE = 15  # frames after a pass has left the picture in which its track may still alert
 

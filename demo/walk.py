@@ -8,7 +8,7 @@ import numpy as np
 
 from demo.scene import Figure, Pose, face_box, placed
 from demo.street import HEIGHT, WIDTH
-from demo.truth import Box
+from provisioning.truth import Box
 
 RATE = 15.0
 AT_ONCE = 6

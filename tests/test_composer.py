@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.composer import Deployment, Plan, compose
 from benchmarks.stills import data_folder
-from demo.truth import read_truth, write_truth
+from provisioning.truth import read_truth, write_truth
 
 needs_stills = pytest.mark.skipif(
     not (data_folder() / "labels" / "lfw.npz").is_file(),

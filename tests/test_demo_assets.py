@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from demo.truth import Truth, read_truth
+from provisioning.truth import Truth, read_truth
 
 ASSETS = Path(__file__).resolve().parents[1] / "demo" / "assets"
 

@@ -16,7 +16,7 @@ from control.inbox import Opened
 from demo import rehearsal
 from demo.run import ASSETS, SETTINGS
 from demo.score import score
-from demo.truth import read_truth
+from provisioning.truth import read_truth
 
 SHARED = Path(os.environ.get("BLUELAMP_SHARED", Path(__file__).parent.parent.parent / "shared"))
 WALKING = SHARED / "data" / "clips" / "face-demographics-walking-and-pause.gif"

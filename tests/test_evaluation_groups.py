@@ -14,13 +14,13 @@ from appliance.calibration import Calibration
 from appliance.embed import unit
 from appliance.errors import ConfigError
 from appliance.records import Floats, Models
-from demo.truth import Box, Pass, Truth
 from provisioning.evaluation import calibrate, figures, gains, groups, identification, intervals, page, plots, published
 from provisioning.evaluation.groups import Labelled
 from provisioning.evaluation.identification import Numbers, Trials
 from provisioning.evaluation.passes import Passes, Seen, _box_at
 from provisioning.evaluation.statistics import Histogram
 from provisioning.evaluation.verification import all_pairs
+from provisioning.truth import Box, Pass, Truth
 
 
 def scattered(identities: int, stills: int, noise: float, seed: int) -> tuple[Floats, Numbers]:

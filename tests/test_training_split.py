@@ -52,9 +52,9 @@ def test_verification_counts_each_pair_once() -> None:
 
 def test_a_probe_counts_only_when_its_own_reference_comes_first_and_passes() -> None:
     eye = np.eye(4, dtype=np.float32)
-    tilted = ((eye[0] + 0.5 * eye[3]) / np.sqrt(1.25)).astype(np.float32)
-    found = identification(
-        eye[:2], np.array(["a", "b"]), np.stack([eye[0], eye[1]]), np.array(["a", "a"]), tilted[None], 0.5
-    )
+    names = np.array(["a", "b"])
+    # The first probe is its own reference; the second is called a but looks like b; the third is on no list.
+    probes, probe_names = eye[[0, 1, 2]], np.array(["a", "a", "c"])
+    found = identification(eye[:2], names, probes, probe_names, np.array([0, 1]), 0.4)
     assert found.identified == pytest.approx(0.5)
-    assert (found.references, found.mated, found.non_mated) == (2, 2, 1)
+    assert (found.references, found.mated, found.non_mated) == (2, 2, 3)

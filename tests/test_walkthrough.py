@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from control.broker import free_port
-from demo.truth import read_truth
+from provisioning.truth import read_truth
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("BLUELAMP_SHARED", ROOT.parent / "shared"))

@@ -1,9 +1,9 @@
 """Verification and open-set identification figures from templates, by ISO/IEC 19795-1's names.
 
 TAR at FAR: every pair of photographs once; mated when the identities are equal. A score passes when it is greater than
-the threshold, and the threshold is the score that leaves at most FAR * non-mated pairs above it. TPIR at FPIR: each
-mated probe's identity has one reference (its first photograph); a probe counts when its own reference is the best
-candidate and passes; FPIR is the share of non-mated probes with any candidate that passes.
+the threshold, and the threshold is the score that leaves at most FAR * non-mated pairs above it. TPIR at FPIR: a
+mated probe counts when its own reference is the best candidate and passes; FPIR is the share of non-mated searches with
+any candidate that passes.
 """
 
 from __future__ import annotations
@@ -73,21 +73,20 @@ def pair_scores(templates: Floats, identities: Names) -> tuple[Floats, Floats]:
 def identification(
     references: Floats,
     reference_names: Names,
-    mated: Floats,
-    mated_names: Names,
-    non_mated: Floats,
+    probes: Floats,
+    probe_names: Names,
+    mated: npt.NDArray[np.intp],
     rate: float = 1e-3,
 ) -> Identification:
-    """Open-set search of every probe in ``references``; the best candidate decides."""
-    best_false = np.concatenate([(block @ references.T).max(1) for block in _blocks(non_mated)])
-    limit = threshold_at(best_false, rate)
-    correct = 0
-    for block, names in zip(_blocks(mated), _blocks(mated_names), strict=True):
-        scores = block @ references.T
-        best = scores.argmax(1)
-        correct += int(((reference_names[best] == names) & (scores.max(1) > limit)).sum())
-    return Identification(correct / len(mated), rate, limit, len(references), len(mated), len(non_mated))
+    """Open-set search of every probe in ``references``; the best candidate decides.
 
-
-def _blocks(rows: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
-    return [rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK)]
+    Every probe makes a non-mated search, with its own name's reference taken off the list; rows ``mated`` make a mated
+    search too.
+    """
+    own = probe_names[:, None] == reference_names[None]
+    scores = probes @ references.T
+    false = np.where(own, np.float32(-2), scores).max(1)
+    limit = threshold_at(false, rate)
+    true = np.where(own, scores, np.float32(-2)).max(1)[mated]
+    identified = float(((true > limit) & (true > false[mated])).mean())
+    return Identification(identified, rate, limit, len(references), len(mated), len(probes))

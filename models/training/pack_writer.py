@@ -59,6 +59,7 @@ def write_embedder_pack(folder: Path, text: PackText, model: bytes, shape: PackS
 def _manifest(folder: Path, text: PackText, shape: PackShape) -> str:
     file, width, landmarks = shape.file, shape.width, shape.landmarks
     parts = ", ".join(f"{{ length = {LENGTH}, weight = {weight:.2f} }}" for weight in shape.weights)
+    mirror = "\nmirror = true" if shape.mirror else ""
     points = ", ".join(f"[{x:.3f}, {y:.3f}]" for x, y in landmarks)
     return f"""format = 1
 name = {json.dumps(text.name)}
@@ -80,7 +81,7 @@ scale = [{SCALE}, {SCALE}, {SCALE}]
 width = {width}
 height = {width}
 length = {LENGTH * max(len(shape.weights), 1)}
-landmarks = [{points}]{f"{chr(10)}parts = [{parts}]" if parts else ""}{f"{chr(10)}mirror = true" if shape.mirror else ""}
+landmarks = [{points}]{f"{chr(10)}parts = [{parts}]" if parts else ""}{mirror}
 
 [[files]]
 path = {json.dumps(file)}

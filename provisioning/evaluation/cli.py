@@ -14,13 +14,13 @@ from appliance import calibration, packs
 from appliance.errors import ConfigError, PackError
 from appliance.packs import Pack
 from appliance.records import Floats
-from demo.truth import read_truth
 from provisioning.evaluation import dataset as data_sets
 from provisioning.evaluation import figures, population, report, shared_packs, verification
 from provisioning.evaluation.dataset import Dataset
 from provisioning.evaluation.embeddings import CACHE, Templates, embed
 from provisioning.evaluation.evaluate import Evaluation
 from provisioning.evaluation.passes import frames_of, run
+from provisioning.truth import read_truth
 
 ASSETS = data_sets.ROOT / "demo" / "assets"
 OPERATING = ((1000, 1e-3), (10_000, 1 / 6000))  # sizes and rates that passes are counted at

@@ -22,9 +22,9 @@ from appliance.extract import Extractor
 from appliance.packs import Pack
 from appliance.records import Face, Floats, Frame, Image, Probe
 from appliance.track import Tracker
-from demo.truth import Box, Pass, Truth
 from provisioning.evaluation import intervals
 from provisioning.evaluation.intervals import Share
+from provisioning.truth import Box, Pass, Truth
 
 USABLE = 5  # frames that make a pass count as seen well enough
 CAMERA = "evaluation"
