@@ -8,9 +8,11 @@ used for boxes by Wojke et al. (2017).
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from appliance.records import Floats
 
+Doubles = npt.NDArray[np.float64]
 _MEASURE = 0.05  # share of the height: the standard deviation of a detected box
 _ACCELERATE = 1.5  # heights per second squared: how suddenly people change pace
 _FIRST_SPEED = 1.0  # heights per second: what a new face may already be moving at
@@ -20,12 +22,12 @@ class BoxMotion:
     """State of one box. Times are steady seconds and never run backwards."""
 
     def __init__(self, box: Floats, clock: float) -> None:
-        self._value = _centred(box)
-        self._speed = np.zeros(4, np.float64)
+        self._value: Doubles = _centred(box)
+        self._speed: Doubles = np.zeros(4)
         scale = self._value[3]
-        self._variance = np.full(4, (_MEASURE * scale) ** 2)  # of the value
-        self._crossing = np.zeros(4)  # covariance of value and speed
-        self._speed_variance = np.full(4, (_FIRST_SPEED * scale) ** 2)
+        self._variance: Doubles = np.full(4, (_MEASURE * scale) ** 2)  # of the value
+        self._crossing: Doubles = np.zeros(4)  # covariance of value and speed
+        self._speed_variance: Doubles = np.full(4, (_FIRST_SPEED * scale) ** 2)
         self._clock = clock
 
     def predict(self, clock: float) -> Floats:
@@ -57,11 +59,11 @@ class BoxMotion:
         self._speed_variance = self._speed_variance + push * step**2
 
 
-def _centred(box: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _centred(box: Floats) -> Doubles:
     x, y, width, height = (float(v) for v in box)
     return np.array([x + width / 2, y + height / 2, max(width, 1.0), max(height, 1.0)])
 
 
-def _cornered(value: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Floats:
+def _cornered(value: Doubles) -> Floats:
     width, height = max(value[2], 1.0), max(value[3], 1.0)
     return np.array([value[0] - width / 2, value[1] - height / 2, width, height], np.float32)

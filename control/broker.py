@@ -257,7 +257,9 @@ def _unpack(cache: Path) -> Mosquitto | None:
 
 
 def _apt(arguments: list[str], cache: Path) -> str:
-    done = subprocess.run(["apt-get", "-q", *arguments], cwd=cache, capture_output=True, text=True, check=False)
+    # As root apt drops to a user of its own, who may not write here.
+    command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", *arguments]
+    done = subprocess.run(command, cwd=cache, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise BrokerError(f"mosquitto cannot be fetched ({said}); ask an administrator for: apt-get install mosquitto")

@@ -182,7 +182,8 @@ class LandmarkFinder:
         rows = self._detector.detect(padded)[1]
         if rows is None:
             return None
-        points = max(rows, key=lambda row: float(row[2]))[4:14].reshape(5, 2)
+        found_rows = np.asarray(rows, np.float32)
+        points = found_rows[int(np.argmax(found_rows[:, 2])), 4:14].reshape(5, 2)
         found = self._predictor(padded[:, :, ::-1].copy(), self._rectangle(points))
         return np.array([(p.x - pad, p.y - pad) for p in found.parts()], np.float32)
 

@@ -179,8 +179,8 @@ def _face_pixels(face: Face, outline: Floats, skin: tuple[float, float, float], 
     source = with_forehead(face.mean_shape)
     mesh = Mesh(outline, WIDTH, HEIGHT, triangulate(source))
     pixels = mesh.warp(face.texture, source).astype(np.float32)
-    pixels += 0.55 * (pixels - cv2.GaussianBlur(pixels, (0, 0), 2.2))
-    pixels += 0.06 * (pixels - cv2.GaussianBlur(pixels, (0, 0), 12))
+    pixels += 0.55 * (pixels - np.asarray(cv2.GaussianBlur(pixels, (0, 0), 2.2), np.float32))
+    pixels += 0.06 * (pixels - np.asarray(cv2.GaussianBlur(pixels, (0, 0), 12), np.float32))
     pores = cv2.GaussianBlur(rng.standard_normal((HEIGHT, WIDTH)).astype(np.float32), (0, 0), 0.9)
     return np.clip(pixels + pores[..., None] * 4.0, 0, 255).astype(np.float32)
 

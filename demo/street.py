@@ -105,9 +105,9 @@ def _ground(picture: Floats, rng: np.random.Generator) -> Floats:
     texture += _noise(rng, height, width, 5)[..., None] * 4 + _noise(rng, height, width, 90)[..., None] * 7
     for edge in (slice(0, 40), slice(width - 40, width)):
         texture[:, edge] *= 0.80
-    texture = _haze(texture, np.linspace(_FAR, near, height, dtype=np.float32)[:, None])
+    hazed = _haze(texture, np.linspace(_FAR, near, height, dtype=np.float32)[:, None])
     corners = [project(-_WALL, 0, _FAR), project(_WALL, 0, _FAR), project(_WALL, 0, near), project(-_WALL, 0, near)]
-    return _paste(picture, texture, corners)
+    return _paste(picture, hazed, corners)
 
 
 def _wall(picture: Floats, side: int, rng: np.random.Generator) -> Floats:

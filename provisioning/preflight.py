@@ -16,9 +16,10 @@ import datetime
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import norm
 
 from appliance import calibration
@@ -105,7 +106,7 @@ def look_alikes(selection: Selection, least: float) -> list[LookAlikes]:
 
 
 def _cohort_scores(
-    templates: Floats, owners: np.ndarray, count: int, cohort: Floats, threshold: float, limit: float
+    templates: Floats, owners: npt.NDArray[Any], count: int, cohort: Floats, threshold: float, limit: float
 ) -> _Scores:
     """A reference's score against a stranger is that of its best template, as in a search."""
     if not len(cohort):
@@ -152,8 +153,8 @@ class _Projection:
 
 
 def _projection(
-    selection: Selection, owners: np.ndarray, names: list[str], wolves: list[Wolf], strangers: Strangers, ask: Question,
-    embedder: Pack, detector: Pack,
+    selection: Selection, owners: npt.NDArray[Any], names: list[str], wolves: list[Wolf], strangers: Strangers,
+    ask: Question, embedder: Pack, detector: Pack,
 ) -> tuple[_Projection, list[str]]:  # fmt: skip
     """The list's FPIR at its thresholds, and warnings."""
     measured = above = None

@@ -149,7 +149,7 @@ class Composer:
         cells = [(x, y) for y in np.arange(y0, height + step, step) for x in np.arange(x0, width + step, step)]
         rng.shuffle(cells)
         for x, y in cells[:_MOST_PASTES]:
-            _paste(rng, scene, self._portrait(rng), (x, y), face * rng.uniform(0.85, 1.15), soft=False)
+            _paste(rng, scene, self._portrait(rng), (float(x), float(y)), face * rng.uniform(0.85, 1.15), soft=False)
 
     def _crowd(self, rng: np.random.Generator, scene: Picture) -> None:
         """Heads with soft outlines anywhere, small behind large."""
@@ -246,7 +246,7 @@ def _paste(
     if soft:
         reach = min(reach, int(2.2 * face) + 2)
     left, top = int(centre[0]) - reach, int(centre[1]) - reach
-    turn = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), angle, scale)
+    turn = np.asarray(cv2.getRotationMatrix2D((x + w / 2, y + h / 2), angle, scale), np.float64)
     turn[:, 2] += np.array([centre[0] - left - (x + w / 2), centre[1] - top - (y + h / 2)])
     size = (2 * reach, 2 * reach)
     patch = cv2.warpAffine(photograph, turn, size, flags=cv2.INTER_LINEAR)
