@@ -250,7 +250,8 @@ def _unpack(cache: Path) -> Mosquitto | None:
     cache.mkdir(parents=True, exist_ok=True)
     plan = _apt(["install", "-s", "--no-install-recommends", "mosquitto"], cache)
     names = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
-    _apt(["download", *names], cache)
+    # Nothing to install: it is on the system already, and so are its libraries.
+    _apt(["download", *(names or ["mosquitto"])], cache)
     for package in sorted(cache.glob("*.deb")):
         subprocess.run(["dpkg", "-x", str(package), str(cache / "root")], check=True, capture_output=True)
     return _unpacked(cache)
