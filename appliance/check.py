@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from appliance import keys, tls, unit
+from appliance import deployment, keys, tls, unit
 from appliance.config import CameraPart, UnitConfig
 from appliance.detect import Detector
 from appliance.errors import BluelampError, CourierError
@@ -41,7 +41,7 @@ def check(config: UnitConfig) -> Iterator[Line]:
     yield line
     if folder is not None and networks is not None:
         content, line = _tried(
-            "watchlist", lambda: unit.open_list(config, folder, networks.models, time.time()),
+            "watchlist", lambda: deployment.open_list(config.unit.watchlist, folder, networks.models, time.time()),
             _list,
         )  # fmt: skip
         yield line

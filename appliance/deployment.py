@@ -79,7 +79,7 @@ def examine(
 ) -> tuple[Order, list[Step]]:
     """Every step of arming, for showing. Raises OrderError or WatchlistError where order or list cannot be believed."""
     now = time.time() if now is None else now
-    content = open_list(site, folder, packs.models, now)
+    content = open_list(site.watchlist, folder, packs.models, now)
     try:
         return arming.check(gather(site, folder, packs, content, signage, now))
     finally:
@@ -97,7 +97,7 @@ def arm(
     """Arm: every step must pass. Writes and returns the signed record. Raises OrderError with the step that did not."""
     point = clock.read_point()
     now = point.wall if now is None else now
-    content = open_list(site, folder, packs.models, now)
+    content = open_list(site.watchlist, folder, packs.models, now)
     evidence = gather(site, folder, packs, content, signage, now)
     try:
         current = arming.require(evidence)
@@ -169,16 +169,19 @@ def read_armed(site: Site, folder: keys.KeyFolder) -> Armed:
     return envelope.read(blob, arming.KIND, Armed, [folder.signer.public_key])
 
 
-def open_list(site: Site, folder: keys.KeyFolder, models: Models, now: float, least_version: int = 0) -> Watchlist:
-    """The sealed watchlist, verified and opened. Raises WatchlistError."""
+def open_list(path: Path, folder: keys.KeyFolder, models: Models, now: float, least_version: int = 0) -> Watchlist:
+    """The sealed watchlist at `path`, verified and opened. Raises WatchlistError, which names the file."""
     try:
-        blob = keys.read_bounded(site.watchlist, LIMITS.watchlist_bytes)
+        blob = keys.read_bounded(path, LIMITS.watchlist_bytes)
     except KeyFileError as error:
         raise WatchlistError(f"{error}; bring the list that the base issued to this unit") from error
-    return watchlist.open_watchlist(
-        blob, unit=folder.identity.name, keys=folder.sealing, authorities=folder.roster.authority_keys(),
-        models=models, now=now, least_version=least_version,
-    )  # fmt: skip
+    try:
+        return watchlist.open_watchlist(
+            blob, unit=folder.identity.name, keys=folder.sealing, authorities=folder.roster.authority_keys(),
+            models=models, now=now, least_version=least_version,
+        )  # fmt: skip
+    except WatchlistError as error:
+        raise WatchlistError(f"{path}: {error}") from error
 
 
 def gather(

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import deployment, keys, order, packs, place
+from appliance import deployment, keys, order, packs, unit
 from appliance.arming import Confirmed, Step
 from appliance.bluelist import Pressed, PressLog
 from appliance.config import UnitConfig
@@ -30,12 +30,10 @@ _out = Console(soft_wrap=True, highlight=False)
 
 def site_of(settings: UnitConfig, position: str | None = None) -> Site:
     """The files of a unit's configuration. Raises ConfigError where it names no order."""
-    if settings.unit.order is None:
+    site = unit.site_of(settings, position)
+    if site is None:
         raise ConfigError("the configuration names no order; set 'order' under [unit]: without one nothing is armed")
-    named = position or settings.unit.position
-    source = place.source_of(named) if named else None
-    part = settings.unit
-    return Site(part.keys, part.watchlist, settings.unit.order, part.state, source)
+    return site
 
 
 def recognisers_of(settings: UnitConfig) -> Recognisers:

@@ -24,10 +24,9 @@ from appliance.decide import Decider, DecideRules
 from appliance.deployment import Recognisers, Site
 from appliance.detect import Detector
 from appliance.embed import Embedder
-from appliance.errors import ConfigError, WatchlistError
+from appliance.errors import ConfigError
 from appliance.extract import Extractor, ExtractRules
 from appliance.identify import Identifier
-from appliance.limits import LIMITS
 from appliance.link import CourierLink, make_folder
 from appliance.mailbox import Bell
 from appliance.mqtt import BrokerAddress
@@ -103,24 +102,6 @@ def open_networks(config: UnitConfig) -> Networks:
     return Networks(detector, embedder, Recognisers(detector_pack, embedder_pack))
 
 
-def open_list(config: UnitConfig, folder: keys.KeyFolder, models: Models, now: float) -> Watchlist:
-    """Read, verify and open the sealed watchlist. Raises WatchlistError."""
-    path = config.unit.watchlist
-    try:
-        if path.stat().st_size > LIMITS.watchlist_bytes:
-            raise WatchlistError(f"{path}: larger than {LIMITS.watchlist_bytes} bytes; this is not a watchlist")
-        blob = path.read_bytes()
-    except OSError as error:
-        raise WatchlistError(f"{path}: {error.strerror}; bring the list that the base issued to this unit") from error
-    try:
-        return watchlist.open_watchlist(
-            blob, unit=folder.identity.name, keys=folder.sealing, authorities=folder.roster.authority_keys(),
-            models=models, now=now,
-        )  # fmt: skip
-    except WatchlistError as error:
-        raise WatchlistError(f"{path}: {error}") from error
-
-
 def window_permit(content: Watchlist) -> Allowed:
     """Scanning is allowed inside the watchlist's window and while the clock runs evenly.
 
@@ -142,12 +123,13 @@ def window_permit(content: Watchlist) -> Allowed:
     return permit
 
 
-def site_of(config: UnitConfig) -> Site | None:
-    """The files of the deployment, where the config names an order."""
+def site_of(config: UnitConfig, position: str | None = None) -> Site | None:
+    """The files of the deployment, where the config names an order. `position` replaces the configured source."""
     part = config.unit
     if part.order is None:
         return None
-    source = place.source_of(part.position) if part.position else None
+    named = position or part.position
+    source = place.source_of(named) if named else None
     return Site(part.keys, part.watchlist, part.order, part.state, source)
 
 
@@ -158,7 +140,7 @@ def assemble(config: UnitConfig, say: Say) -> Unit:
         if folder.identity.role != "unit":
             raise ConfigError(f"{config.unit.keys}: holds the keys of a {folder.identity.role}, not of a unit")
         networks = open_networks(config)
-        content = open_list(config, folder, networks.models, time.time())
+        content = deployment.open_list(config.unit.watchlist, folder, networks.models, time.time())
         site = site_of(config)
         permit = _permit(config, site, folder, networks, content, say)
         identifier = Identifier(content)
@@ -222,7 +204,7 @@ def _follow_list(
     """Take up newer versions of the list while scanning; returns what stops it."""
 
     def opened(least: int) -> Watchlist:
-        return deployment.open_list(site, folder, models, time.time(), least)
+        return deployment.open_list(site.watchlist, folder, models, time.time(), least)
 
     watch = ListWatch(config.unit.watchlist, permit.order, folder.identity.name, opened, say)
     ended = threading.Event()

@@ -54,7 +54,7 @@ def arm(bench: workbench.Workbench, site: Site, now: float | None = None) -> arm
 
 def permit(bench: workbench.Workbench, site: Site) -> Permit:
     """The permit of an armed unit."""
-    content = deployment.open_list(site, bench.folder, bench.models, time.time())
+    content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     return deployment.open_permit(site, bench.folder, bench.packs, content)
 
 
@@ -173,8 +173,8 @@ def test_an_order_for_another_unit_is_refused(bench: workbench.Workbench, site: 
     workbench.join(bench.reopen(), bench.root / "van-2", "unit", "van-2")
     other = Site(bench.root / "van-2", site.watchlist, site.order, site.state)
     with pytest.raises(WatchlistError, match="issued to unit van-1, this is van-2"):
-        deployment.open_list(other, keys.load(bench.root / "van-2"), bench.models, time.time())
-    content = deployment.open_list(site, bench.folder, bench.models, time.time())
+        deployment.open_list(other.watchlist, keys.load(bench.root / "van-2"), bench.models, time.time())
+    content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     evidence = deployment.gather(other, keys.load(bench.root / "van-2"), bench.packs, content, {}, time.time())
     _, steps = arming.check(evidence)
     assert "the order is for van-1, this is van-2" in str(steps[1].refusal)
@@ -182,7 +182,7 @@ def test_an_order_for_another_unit_is_refused(bench: workbench.Workbench, site: 
 
 def test_the_clock_a_day_back_is_not_believed(bench: workbench.Workbench, site: Site) -> None:
     """K1: something was signed later than the clock says."""
-    content = deployment.open_list(site, bench.folder, bench.models, time.time())
+    content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     evidence = deployment.gather(site, bench.folder, bench.packs, content, workbench.confirmed(), bench.now - 86400)
     _, steps = arming.check(evidence)
     refused = {s.number: s.refusal for s in steps if s.refusal}
@@ -191,7 +191,7 @@ def test_the_clock_a_day_back_is_not_believed(bench: workbench.Workbench, site: 
 
 
 def test_the_clock_a_day_ahead_ends_the_window(bench: workbench.Workbench, site: Site) -> None:
-    content = deployment.open_list(site, bench.folder, bench.models, time.time())
+    content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     evidence = deployment.gather(site, bench.folder, bench.packs, content, workbench.confirmed(), bench.now + 86400)
     refused = {s.number: s.refusal for s in arming.check(evidence)[1] if s.refusal}
     assert "the window ended" in str(refused[5])
@@ -412,12 +412,12 @@ def test_a_newer_list_is_taken_without_a_restart(bench: workbench.Workbench, sit
     """Additions as version 2: opened with every check; junk in its place leaves the present list in use."""
     from appliance import order
 
-    content = deployment.open_list(site, bench.folder, bench.models, time.time())
+    content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     current = order.read(site.order.read_bytes(), bench.folder.roster.authority_keys(), 2)
     said: list[str] = []
     watch = ListWatch(
         site.watchlist, current, "van-1",
-        lambda least: deployment.open_list(site, bench.folder, bench.models, time.time(), least), said.append,
+        lambda least: deployment.open_list(site.watchlist, bench.folder, bench.models, time.time(), least), said.append,
     )  # fmt: skip
     assert watch.poll(content) is None
     keep = site.watchlist.read_bytes()
@@ -438,12 +438,12 @@ def test_a_newer_list_below_the_ordered_threshold_is_not_taken(bench: workbench.
     from appliance import order
     from provisioning import issue
 
-    content = deployment.open_list(site, bench.folder, bench.models, time.time())
+    content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     current = order.read(site.order.read_bytes(), bench.folder.roster.authority_keys(), 2)
     said: list[str] = []
     watch = ListWatch(
         site.watchlist, current, "van-1",
-        lambda least: deployment.open_list(site, bench.folder, bench.models, time.time(), least), said.append,
+        lambda least: deployment.open_list(site.watchlist, bench.folder, bench.models, time.time(), least), said.append,
     )  # fmt: skip
     issue.issue(
         bench.base, bench.selection(), unit="van-1", deployment="D-1", window=bench.window(),

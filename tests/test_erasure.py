@@ -41,12 +41,12 @@ def site(bench: workbench.Workbench) -> Site:
 def test_no_copy_of_the_list_opens_after_the_end(bench: workbench.Workbench, site: Site) -> None:
     """Crypto-erase: somebody kept the file; with the unit's whole folder it opens before the end and never after."""
     kept = site.watchlist.read_bytes()
-    assert deployment.open_list(site, bench.folder, bench.models, time.time())
+    assert deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     deployment.finish(site, bench.folder, "window-ended")
     assert not site.watchlist.exists()
     site.watchlist.write_bytes(kept)
     with pytest.raises(WatchlistError, match="its key was destroyed"):
-        deployment.open_list(site, bench.folder, bench.models, time.time())
+        deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
 
 
 def test_other_deployments_keys_stay(bench: workbench.Workbench, site: Site) -> None:

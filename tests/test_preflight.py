@@ -97,7 +97,7 @@ def test_raised_thresholds_reach_the_unit(bench: workbench.Workbench) -> None:
     from appliance import deployment
 
     site = deployment.Site(bench.unit, bench.root / "list.watchlist", bench.root / "none", bench.root / "state")
-    content = deployment.open_list(site, bench.folder, bench.models, bench.now)
+    content = deployment.open_list(site.watchlist, bench.folder, bench.models, bench.now)
     row = [e.reference_identifier for e in content.manifest.entries].index("R-00003")
     assert content.threshold(row) == 0.91
     assert content.threshold(row + 1) == 0.75
