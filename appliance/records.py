@@ -114,7 +114,7 @@ class Models(Record):
 class Header(Record):
     """What anyone may read on a sealed container; the seal and the signature both cover it."""
 
-    kind: Literal["alert", "health", "receipt", "watchlist"]
+    kind: Literal["alert", "health", "receipt", "watchlist", "dossier"]
     id: str = Field(max_length=64)
     unit: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,38}$")
     deployment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -194,6 +194,11 @@ class Health(Record):
     temperature: float | None = None
     watchlist_entries: int
     watchlist_recall: float
+    blue_passes: int = 0  # volunteers of the blue list that the field team saw pass
+    blue_found: int = 0  # of these, how many were followed by an alert
+    false_alerts: int = 0  # alerts that were adjudicated as false, as the field team was told
+    beacon: Literal["lit", "dark", "none"] = "none"  # none: no beacon is configured
+    sandbox: tuple[str, ...] = Field(default=(), max_length=20)  # what the vision process has given up, in words
 
 
 class CourierState(Record):
