@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
-USE := onnx,rtsp,control,provisioning
+USE := onnx,rtsp,view,control,provisioning
 STAMP := $(VENV)/.bluelamp-$(shell sha256sum pyproject.toml | cut -c1-16)
 JSON ?=
 ARGS ?=
