@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from appliance.errors import ConfigError
 from appliance.limits import LIMITS
@@ -20,10 +20,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+Restriction = Literal["no-new-privs", "limits", "no-dump", "memory-lock", "landlock", "seccomp"]
+"""What vision can give up by itself; sandbox.py says what each is good for."""
+
 
 class UnitPart(Record):
     """Where a unit's files are; relative paths start at the config file's folder.
 
+    `run` is the folder of the sockets, `courier` the courier's own (outbox, recall): both lie in `state` if not named.
+    `users` are system users besides our own who may talk on the sockets: vision and keeper, where each has one.
     `position` is gpsd, gpsd://host:port or a JSON file: where one is set, scanning pauses outside the order's polygon.
     """
 
@@ -31,7 +36,20 @@ class UnitPart(Record):
     watchlist: Path
     order: Path | None = None
     state: Path
+    run: Path | None = None
+    courier: Path | None = None
+    users: tuple[str, ...] = Field(default=(), max_length=8)
     position: str | None = Field(default=None, max_length=253)
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of courier.sock, keeper.sock and vision.sock."""
+        return self.run or self.state / "run"
+
+    @property
+    def courier_folder(self) -> Path:
+        """Where the courier keeps its outbox, and lays down a recall for vision and keeper to read."""
+        return self.courier or self.state
 
 
 class ModelsPart(Record):
@@ -102,6 +120,25 @@ class HealthPart(Record):
     seconds: float = Field(default=10.0, ge=1, le=600)
 
 
+class BeaconPart(Record):
+    """The lamp that burns exactly while the unit scans: a folder of /sys/class/leds, or a line of a GPIO chip."""
+
+    led: Path | None = None
+    gpio: str | None = Field(default=None, pattern=r"^gpiochip\d{1,3}:\d{1,4}$")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> BeaconPart:
+        if self.led is not None and self.gpio is not None:
+            raise ValueError("'led' and 'gpio' are two ways to the same lamp; name one")
+        return self
+
+
+class SandboxPart(Record):
+    """What vision must have given up, or it refuses to start; everything is tried in any case (sandbox.py)."""
+
+    require: tuple[Restriction, ...] = ()
+
+
 class UnitConfig(Record):
     """`unit.toml`, whole. Write a commented one with `bluelamp-unit config`."""
 
@@ -115,6 +152,8 @@ class UnitConfig(Record):
     alert: AlertPart = AlertPart()
     broker: BrokerPart = BrokerPart()
     health: HealthPart = HealthPart()
+    beacon: BeaconPart = BeaconPart()
+    sandbox: SandboxPart = SandboxPart()
 
     @field_validator("camera")
     @classmethod
@@ -145,13 +184,9 @@ def load(path: Path) -> UnitConfig:
 
 def _anchored(config: UnitConfig, base: Path) -> UnitConfig:
     unit = config.unit
-    order = base / unit.order.expanduser() if unit.order else None
-    moved = unit.model_copy(
-        update={
-            "keys": base / unit.keys.expanduser(), "watchlist": base / unit.watchlist.expanduser(),
-            "state": base / unit.state.expanduser(), "order": order,
-        }
-    )  # fmt: skip
+    paths = ("keys", "watchlist", "order", "state", "run", "courier")
+    named = {name: path for name in paths if (path := getattr(unit, name)) is not None}
+    moved = unit.model_copy(update={name: base / path.expanduser() for name, path in named.items()})
     cameras = tuple(c.model_copy(update={"source": _anchored_source(c.source, base)}) for c in config.camera)
     return config.model_copy(update={"unit": moved, "camera": cameras})
 
@@ -210,7 +245,10 @@ watchlist = "watchlist.blw"       # sealed to this unit by: bluelamp-provision i
 {order}order = "order.json"              # the signed deployment order: no live camera is read without it
                                   # (leave it out only to rehearse on recorded clips)
 # position = "gpsd"               # pause outside the order's polygon
-state = "state"                   # the courier's outbox and socket; the only folder written to
+state = "state"                   # outbox, log, receipts; with the keys the only folder written to, never by vision
+# run = "/run/bluelamp"           # the sockets between vision, courier and keeper; state/run if not named
+# courier = "/var/lib/bluelamp/courier"               # outbox and recall, where the courier has a folder of its own
+# users = ["bluelamp-vision", "bluelamp-keeper"]      # who may talk on the sockets, where each is a user of its own
 
 [models]
 detector = "lamp-detector"        # a built-in pack or a folder; see: bluelamp-unit models list
@@ -243,4 +281,11 @@ port = {port}
 
 [health]
 seconds = 10
+
+[beacon]                          # lit exactly while scanning; where it cannot be lit, nothing is scanned
+# led = "/sys/class/leds/beacon"
+# gpio = "gpiochip0:17"           # needs the package gpiod
+
+[sandbox]                         # vision gives up all it can in any case, and says what it got
+# require = ["landlock", "seccomp", "limits", "no-dump", "no-new-privs", "memory-lock"]   # without these it refuses
 """
