@@ -31,6 +31,11 @@ class Limits:
     calibration_bytes: int = 1_000_000
     image_bytes: int = 50_000_000
     image_pixels: int = 50_000_000
+    dossier_bytes: int = 420_000_000  # as many pictures of the greatest size as a dossier may have, and a little
+    dossier_references: int = 10_000
+    dossier_decoys: int = 200  # pairs
+    dossier_picture_side: int = 400  # pixels
+    dossier_picture_bytes: int = 40_000
 
 
 LIMITS = Limits()

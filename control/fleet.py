@@ -20,16 +20,12 @@ class Fleet:
         self._clock = clock
         self._lock = threading.Lock()
         self._units: dict[str, UnitView] = {}
+        self._strangers: dict[str, UnitView] = {}
 
     def units(self) -> list[UnitView]:
-        """Every unit, by name."""
+        """Every unit, and every name that is not on the roster and wants to be heard, by name."""
         with self._lock:
-            return [self._units[name] for name in sorted(self._units)]
-
-    def unit(self, name: str) -> UnitView | None:
-        """One unit, or None where nothing was heard of it."""
-        with self._lock:
-            return self._units.get(name)
+            return [view for _, view in sorted({**self._strangers, **self._units}.items())]
 
     def note_state(self, state: CourierState) -> bool:
         """A courier's state. True where it came or went, which people should see at once."""
@@ -45,28 +41,21 @@ class Fleet:
             self._units[health.unit] = self._heard(health.unit).model_copy(update={"health": health})
             return before is None or (before.state, before.deployment) != (health.state, health.deployment)
 
-    def note_heard(self, unit: str) -> None:
-        """Something else of a unit came."""
+    def note_heard(self, unit: str, missing: int) -> None:
+        """Something verified came from a unit whose chains now miss so many alerts."""
         with self._lock:
-            self._units[unit] = self._heard(unit)
+            self._units[unit] = self._heard(unit).model_copy(update={"missing": missing})
 
-    def note_counts(self, missing: Mapping[str, int], quarantined: Mapping[str, int]) -> None:
-        """How many alerts each unit's chains miss, and how many messages of each unknown unit wait for a roster.
-
-        A unit that is known only by its quarantine goes when that is empty.
-        """
+    def note_quarantine(self, quarantined: Mapping[str, int]) -> None:
+        """How many messages of each unit that is not on the roster wait for a newer one."""
         with self._lock:
-            for name in {*self._units, *quarantined}:
-                counts = {"missing": missing.get(name, 0), "quarantined": quarantined.get(name, 0)}
-                self._units[name] = self._view(name).model_copy(update=counts)
-            self._units = {name: view for name, view in self._units.items() if _is_known(view)}
+            self._strangers = {
+                name: UnitView(unit=name, seen=self._clock(), courier=None, health=None, quarantined=count)
+                for name, count in quarantined.items()
+            }
 
     def _view(self, name: str) -> UnitView:
         return self._units.get(name) or UnitView(unit=name, seen=self._clock(), courier=None, health=None)
 
     def _heard(self, name: str) -> UnitView:
         return self._view(name).model_copy(update={"seen": self._clock()})
-
-
-def _is_known(view: UnitView) -> bool:
-    return bool(view.courier or view.health or view.missing or view.quarantined)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from appliance.console import run_app
-from provisioning import enrol_cli, issue_cli, keys_cli, order_cli, preflight_cli
+from provisioning import dossier_cli, enrol_cli, issue_cli, keys_cli, order_cli, preflight_cli
 from provisioning.evaluation import cli as evaluation_cli
 
 app = typer.Typer(
@@ -16,7 +16,8 @@ app = typer.Typer(
 Who is on the list, who says so, for how long, on which unit.
 
 In order: `keys init` makes the base, `keys admit` lets units and control rooms belong, `enrol` takes images in,
-`preflight` looks a list over, `issue` seals it to a unit, `order` is what the unit obeys, `receipts` proves its end.
+`preflight` looks a list over, `issue` seals it to a unit, `order` is what the unit obeys, `dossier` brings the
+reference pictures to the control room, `receipts` proves the end.
 
 Exit codes: 0 done, 1 failed, 2 config or usage, 4 model pack, 5 seal, order or watchlist, 6 keys, 8 enrolment.
 """,
@@ -28,6 +29,7 @@ app.command()(preflight_cli.preflight)
 app.command()(issue_cli.issue)
 app.command()(issue_cli.inspect)
 app.add_typer(order_cli.app, name="order")
+app.command("dossier")(dossier_cli.make)
 app.add_typer(order_cli.receipts_app, name="receipts")
 app.add_typer(order_cli.audit_app, name="audit")
 app.add_typer(evaluation_cli.app, name="evaluate")

@@ -48,7 +48,7 @@ class Gate:
 
     def __init__(self, detector: Pack, embedder: Pack, policy: Policy, largest: bool = False) -> None:
         self._largest = largest
-        self._detector = Detector(detector, smallest_face=_SMALLEST, score=_SCORE)
+        self._detector = gate_detector(detector)
         self._embedder = Embedder(embedder)
         self._policy = policy
         self.models = Models(detector=detector.digest, embedder=embedder.digest)
@@ -68,11 +68,11 @@ class Gate:
 
     def _only_face(self, image: Image) -> tuple[Image, Face, int]:
         """The canvas a face was found on, the face in its pixels, and how many smaller ones there are."""
-        faces = self._faces(image)
+        faces = faces_in(self._detector, image)
         if not faces:
             edge = int(_BORDER * max(image.shape[:2]))
             image = np.asarray(cv2.copyMakeBorder(image, edge, edge, edge, edge, cv2.BORDER_REPLICATE), np.uint8)
-            faces = self._faces(image)
+            faces = faces_in(self._detector, image)
         if not faces:
             raise EnrolmentError("no face found; choose another image, upright and lit")
         faces.sort(key=lambda f: -float(f.box[2]))
@@ -80,14 +80,6 @@ class Gate:
         if len(many) > 1 and not self._largest:
             raise EnrolmentError(f"{len(many)} faces found; crop the image to the one that is meant")
         return image, faces[0], len(faces) - 1
-
-    def _faces(self, image: Image) -> list[Face]:
-        scale = min(1.0, _SIDE / max(image.shape[:2]))
-        small = image
-        if scale < 1:
-            small = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-        ratio = np.float32(1 / scale)
-        return [Face(f.box * ratio, (f.landmarks + 0.5) * ratio - 0.5, f.score) for f in self._detector.detect(small)]
 
     def _judge(self, quality: Quality, score: float) -> None:
         least = self._policy.least_interocular
@@ -99,6 +91,21 @@ class Gate:
         if score < self._policy.least_quality:
             raise EnrolmentError(f"quality {score:.0f} of 100, at least {self._policy.least_quality:.0f} is needed: "
                                  f"{_weakest(quality)}; use a better image")  # fmt: skip
+
+
+def faces_in(detector: Detector, image: Image) -> list[Face]:
+    """The faces of a picture of any size, in its own pixels; large ones are searched at _SIDE."""
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    small = image
+    if scale < 1:
+        small = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    ratio = np.float32(1 / scale)
+    return [Face(f.box * ratio, (f.landmarks + 0.5) * ratio - 0.5, f.score) for f in detector.detect(small)]
+
+
+def gate_detector(detector: Pack) -> Detector:
+    """A detector set as the gate sets it."""
+    return Detector(detector, smallest_face=_SMALLEST, score=_SCORE)
 
 
 def score_of(quality: Quality) -> float:
