@@ -47,14 +47,15 @@ class Subscriber:
         self._wake.set()
 
     def run(self) -> None:
-        """Connect, receive, reconnect; until `stop`. Raises what the handler raises."""
+        """Connect, receive, reconnect; until `stop`. Raises what the handler raises, and may be called again then."""
         backoff = Backoff(0.2, 15.0)
-        said = ""
+        said, self._failure = "", None
         while not self._stopped.is_set() and self._failure is None:
             try:
                 self._attempt(backoff)
             except BluelampError as error:
-                if self.connected or str(error) != said:
+                lost, self.connected = self.connected, False
+                if lost or str(error) != said:
                     said = str(error)
                     self._status(said)
                 self._wake.wait(backoff.next())

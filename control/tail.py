@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from appliance import keys, tls
+from appliance import tls
 from appliance.errors import BluelampError
-from appliance.mqtt import BrokerAddress, Received
+from appliance.mqtt import BrokerAddress
 from appliance.records import Alert, CourierState, Health
-from control.inbox import Inbox, Opened, Reason, RefusedError
+from control.desk import Desk, Hearers
+from control.inbox import Opened, Reason, RefusedError
 from control.subscriber import Subscriber, client_id
 
 _ROWS = 20
@@ -46,19 +46,17 @@ class Tail:
     """Alerts as they come. `show` is called with each opened message before the broker is told that it is ours."""
 
     def __init__(self, folder: Path, broker: BrokerAddress, until: Until, *, session: str = "tail") -> None:
-        self._keys = keys.load(folder)
-        ca, certificate, key = self._keys.tls
-        files = tls.TlsFiles(ca=ca, certificate=certificate, key=key)
-        name = tls.common_name(files)
-        self.inbox = Inbox(self._keys)
-        self._roster_stamp = _stamp(folder)
+        self._desk = Desk(folder, Hearers(self._opened, self._state, self._refused, self._say))
+        files = self._desk.tls_files()
+        self.inbox = self._desk.inbox
         self.alerts = 0
         self.units: dict[str, CourierState] = {}
         self.healths: dict[str, Health] = {}
         self._until = until
         self._listeners: list[Callable[[Opened], None]] = []
         self._status: list[Callable[[str], None]] = []
-        self.subscriber = Subscriber(broker, files, client_id(name, session, files), self._handle, status=self._say)
+        name = client_id(tls.common_name(files), session, files)
+        self.subscriber = Subscriber(broker, files, name, self._desk.handle, status=self._say)
 
     def run(self, show: Callable[[Opened], None], say: Callable[[str], None]) -> None:
         """Receive until the end that was asked for. Raises TailError where too few alerts came in the time."""
@@ -74,57 +72,25 @@ class Tail:
         if self._until.count is not None and self.alerts < self._until.count:
             raise TailError(f"{self.alerts} of {self._until.count} alerts came in {self._until.seconds:g} s")
 
-    def _handle(self, message: Received) -> None:
-        self._renew_roster()
-        if message.topic.endswith("/state"):
-            self._show_state(message)
-        else:
-            self._show(message.topic, message.payload)
-
-    def _show_state(self, message: Received) -> None:
-        try:
-            state = self.inbox.state(message.topic, message.payload)
-        except RefusedError as refusal:
-            self._say(f"refused: {refusal}")
-            return
-        self.units[state.unit] = state
-
-    def _show(self, topic: str, payload: bytes) -> None:
-        try:
-            opened = self.inbox.receive(topic, payload, time.time())
-        except RefusedError as refusal:
-            if refusal.reason is not Reason.DUPLICATE:
-                self._say(f"refused: {refusal}")
-            return
+    def _opened(self, opened: Opened) -> None:
         if isinstance(opened.record, Health):
             self.healths[opened.record.unit] = opened.record
         for listener in self._listeners:
             listener(opened)
-        self.inbox.accept(opened)
         if opened.alert is not None:
             self.alerts += 1
             if self.alerts == self._until.count:
                 self.subscriber.stop()
 
-    def _renew_roster(self) -> None:
-        """A roster that was installed meanwhile counts at once, also for what was quarantined until it came."""
-        stamp = _stamp(self._keys.folder)
-        if stamp == self._roster_stamp:
-            return
-        self._roster_stamp = stamp
-        roster = keys.load_roster(self._keys.folder)
-        self._say(f"roster version {roster.version} is in use")
-        for topic, payload in self.inbox.use_roster(roster):
-            self._show(topic, payload)
+    def _state(self, state: CourierState) -> None:
+        self.units[state.unit] = state
+
+    def _refused(self, topic: str, refusal: RefusedError) -> None:
+        self._say(f"refused: {refusal}")
 
     def _say(self, line: str) -> None:
         for listener in self._status:
             listener(line)
-
-
-def _stamp(folder: Path) -> tuple[int, int]:
-    status = (folder / "roster.json").stat()
-    return status.st_mtime_ns, status.st_ino
 
 
 def alert_json(opened: Opened, alert: Alert) -> str:
