@@ -13,13 +13,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from appliance import check_cli, fetch, field_cli, golden, packs, unit
 from appliance import config as configs
-from appliance import fetch, field_cli, golden, packs, unit
-from appliance.check import check
 from appliance.console import run_app
 from appliance.courier import run_courier, spawn
 from appliance.detect import Detector
@@ -48,6 +46,7 @@ models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here
 app.add_typer(keys_app("unit"), name="keys")
 app.add_typer(models_app, name="models")
 field_cli.mount(app)
+check_cli.mount(app)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
 _out, _err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
@@ -101,21 +100,6 @@ def courier_command(config: ConfigOption = Path("unit.toml")) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     run_courier(unit.courier_settings(settings), stop=stop)
-
-
-@app.command("check")
-def check_command(config: ConfigOption = Path("unit.toml"), as_json: JsonOption = False) -> None:
-    """Is everything there that scanning needs? A line each: what was found, or what to do. Scans nothing."""
-    lines = []
-    for line in check(configs.load(config)):
-        lines.append(line)
-        if not as_json:
-            mark = "[green]ok  [/]" if line.good else "[red]STOP[/]"
-            _out.print(f"{mark} {line.name:<16} {escape(line.text)}", soft_wrap=True, highlight=False)
-    if as_json:
-        print(json.dumps([asdict(line) for line in lines]))
-    if not all(line.good for line in lines):
-        raise typer.Exit(1)
 
 
 @app.command("config")

@@ -8,9 +8,12 @@ scale and zero point the file itself states.
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, cast
 
 import cv2
@@ -22,6 +25,9 @@ from appliance.records import Floats, Image
 
 EDGE_TPU_LIBRARY = "libedgetpu.so.1"
 EDGE_TPU_MARK = b"edgetpu-custom-op"
+_CHATTER = b"INFO: Created TensorFlow Lite XNNPACK delegate"
+_STDERR = 2
+_hushing = threading.Lock()  # the descriptor belongs to the whole process
 
 
 class Session(Protocol):
@@ -44,10 +50,11 @@ class LiteRtSession:
         compiled = EDGE_TPU_MARK in blob
         delegates = [_edge_tpu(path)] if compiled else []
         try:
-            self._interpreter = _interpreter(coral=compiled)(
-                model_content=blob, num_threads=threads, experimental_delegates=delegates
-            )
-            self._interpreter.allocate_tensors()
+            with _hushed():
+                self._interpreter = _interpreter(coral=compiled)(
+                    model_content=blob, num_threads=threads, experimental_delegates=delegates
+                )
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise PackError(
                 f"{path}: LiteRT cannot load it ({str(error).splitlines()[0]}); restore the pack"
@@ -149,6 +156,31 @@ def _interpreter(*, coral: bool = False) -> Any:
         except ImportError:
             continue
     raise PackError("no LiteRT in this environment; install it with: pip install ai-edge-litert")
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """LiteRT says on stderr that it made its usual delegate, and has no switch for it; whatever else is said stays.
+
+    A pipe that never waits takes it meanwhile: vision may write no file by then, not even one in memory.
+    """
+    with _hushing:
+        try:
+            kept = os.dup(_STDERR)
+        except OSError:  # started without stderr: nothing to keep clean
+            yield
+            return
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.dup2(writer, _STDERR)
+            yield
+        finally:
+            os.dup2(kept, _STDERR)
+            with suppress(BlockingIOError):  # nothing was said
+                said = os.read(reader, 65_536).splitlines(keepends=True)
+                os.write(_STDERR, b"".join(line for line in said if not line.startswith(_CHATTER)))
+            for descriptor in (kept, reader, writer):
+                os.close(descriptor)
 
 
 def _edge_tpu(path: str) -> Any:

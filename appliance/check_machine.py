@@ -1,0 +1,150 @@
+"""The lines of `check` about the machine: cameras and their picture, disk, broker, courier, heat, memory, sandbox."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import shutil
+import socket
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from appliance import meter, scene, tls, unit
+from appliance.check_line import Line, tried
+from appliance.config import CameraPart, UnitConfig
+from appliance.detect import Detector
+from appliance.errors import CaptureError, CourierError
+from appliance.records import Health, Image
+from appliance.running import ask_courier
+from appliance.sources import kind_of, open_source
+
+_ROOM = 200_000_000  # bytes; an outbox of some 5,000 alerts with their chips
+_MEMORY = 500_000_000  # bytes; vision with 10,000 references, its courier, and a little air
+_BROKER_SECONDS = 5.0
+_SETTLE_SECONDS = 1.0  # a live camera's exposure and focus need a moment to settle
+_HOT = 80.0  # degrees Celsius; small computers slow down soon after
+_LANDLOCK_CREATE, _LANDLOCK_VERSION = 444, 1  # landlock_create_ruleset(2), and its flag that only asks
+_UNSAFE_SWAP = "swap is on, and what vision holds could reach the disk: sudo swapoff -a"
+
+
+def lines(config: UnitConfig, detector: Detector | None, running: Health | None) -> Iterator[Line]:
+    """Cameras, disk, broker, courier, temperature, memory, sandbox; `running` is vision's report where it scans."""
+    for camera in config.camera:
+        yield from _camera(camera, config, detector, running)
+    yield tried("disk", partial(_room, config))[1]
+    yield tried("broker", partial(_broker, config))[1]
+    yield tried("courier", partial(_courier, config))[1]
+    yield temperature(meter.temperature())
+    yield memory(*_memory())
+    yield Line("sandbox", True, sandbox(running))
+
+
+def _camera(
+    camera: CameraPart, config: UnitConfig, detector: Detector | None, running: Health | None
+) -> Iterator[Line]:
+    name = f"camera {camera.name}"
+    held = next((c for c in running.cameras if c.name == camera.name), None) if running is not None else None
+    if held is not None:  # a camera that scans cannot be opened a second time
+        yield Line(name, held.state in ("running", "ended"), f"{held.state}, {held.fps:.1f} frames a second "
+                                                             f"{held.message}".rstrip())  # fmt: skip
+        return
+    image, line = tried(name, partial(_picture, camera), partial(_size, detector))
+    yield line
+    if image is not None:
+        yield light(f"scene {camera.name}", scene.look(image), config.detect.smallest_face)
+
+
+def light(name: str, found: scene.Scene, smallest_face: float) -> Line:
+    """Focus and exposure of one camera's picture: a reason to look, never to stop."""
+    wrong = scene.faults(found, smallest_face)
+    return Line(name, True, "; ".join(wrong) or scene.words(found), look=bool(wrong))
+
+
+def _picture(camera: CameraPart) -> Image:
+    """The first picture of a recording; of a live camera the one after it had a moment to settle."""
+    wait = 0.0 if kind_of(camera.source) in ("video", "folder") else _SETTLE_SECONDS
+    with closing(cast(Generator[tuple[Image, float], None, None], open_source(camera.source, camera.fps))) as shots:
+        began = time.monotonic()
+        for image, _ in shots:
+            if time.monotonic() - began >= wait:
+                return image
+    raise CaptureError(f"{camera.source}: holds no picture that can be decoded; copy it again")
+
+
+def _size(detector: Detector | None, image: Image) -> str:
+    size = f"{image.shape[1]} x {image.shape[0]}"
+    if detector is None:
+        return size
+    width, height = detector.size_for(image)
+    return f"{size}, faces are looked for at {width} x {height}"
+
+
+def _room(config: UnitConfig) -> str:
+    unit.prepare_state(config)
+    free = shutil.disk_usage(config.unit.state).free
+    if free < _ROOM:
+        raise CourierError(f"{config.unit.state}: {free // 1_000_000} MB free, {_ROOM // 1_000_000} needed; make room")
+    return f"{free // 1_000_000} MB free"
+
+
+def _broker(config: UnitConfig) -> str:
+    settings = unit.courier_settings(config)
+    context, address = tls.tls_context(settings.tls), settings.broker
+    tls.check_validity(settings.tls, time.time())
+    try:
+        with (
+            socket.create_connection((address.host, address.port), _BROKER_SECONDS) as raw,
+            context.wrap_socket(raw, server_hostname=address.host) as secured,
+        ):
+            return f"{address}, {secured.version()}"
+    except OSError as error:
+        raise CourierError(
+            f"{address}: {tls.explain(error)}; alerts will wait on this unit until it answers"
+        ) from error
+
+
+def _courier(config: UnitConfig) -> str:
+    greeting = ask_courier(unit.socket_path(config))
+    if greeting is None:
+        return "not running; bluelamp-unit run starts it"
+    return "running" + (f"; {greeting.queued} sealed alert(s) wait for the broker" if greeting.queued else "")
+
+
+def temperature(celsius: float | None) -> Line:
+    """The hottest sensor."""
+    if celsius is None:
+        return Line("temperature", True, "no sensor tells it")
+    if celsius < _HOT:
+        return Line("temperature", True, f"{celsius:.0f} C")
+    return Line("temperature", True, f"{celsius:.0f} C: give the unit shade and air, it slows down when it is hot",
+                look=True)  # fmt: skip
+
+
+def memory(free: int, swapped: bool) -> Line:
+    """Room for vision, and nowhere for it to be written to."""
+    text = f"{free // 1_000_000} MB free"
+    if free < _MEMORY:
+        return Line("memory", True, f"{text}, {_MEMORY // 1_000_000} are needed: end other programs", look=True)
+    return Line("memory", True, f"{text}; {_UNSAFE_SWAP}" if swapped else f"{text}, no swap", look=swapped)
+
+
+def _memory() -> tuple[int, bool]:
+    """Bytes available, and whether memory may be written to a disk; compressed memory (zram) is memory."""
+    rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    swaps = Path("/proc/swaps")
+    listed = swaps.read_text().splitlines()[1:] if swaps.exists() else []
+    return int(rows["MemAvailable"].split()[0]) * 1024, any("zram" not in line for line in listed)
+
+
+def sandbox(running: Health | None) -> str:
+    """What vision gave up; where it does not run, what this kernel would let it give up."""
+    if running is not None and running.sandbox:
+        return ", ".join(running.sandbox)
+    version = int(ctypes.CDLL(None, use_errno=True).syscall(_LANDLOCK_CREATE, None, 0, _LANDLOCK_VERSION))
+    landlock = f"landlock {version}" if version > 0 else f"no landlock ({errno.errorcode.get(ctypes.get_errno(), '')})"
+    seccomp = "seccomp" if Path("/proc/sys/kernel/seccomp").is_dir() else "no seccomp"
+    return f"this kernel offers {landlock}, {seccomp}"
