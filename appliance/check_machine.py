@@ -33,14 +33,19 @@ _UNSAFE_SWAP = "swap is on, and what vision holds could reach the disk: sudo swa
 
 def lines(config: UnitConfig, detector: Detector | None, running: Health | None) -> Iterator[Line]:
     """Cameras, disk, broker, courier, temperature, memory, sandbox; `running` is vision's report where it scans."""
-    for camera in config.camera:
-        yield from _camera(camera, config, detector, running)
+    yield from cameras(config, detector, running)
     yield tried("disk", partial(_room, config))[1]
     yield tried("broker", partial(_broker, config))[1]
     yield tried("courier", partial(_courier, config))[1]
     yield temperature(meter.temperature())
     yield memory(*_memory())
     yield Line("sandbox", True, sandbox(running))
+
+
+def cameras(config: UnitConfig, detector: Detector | None, running: Health | None) -> Iterator[Line]:
+    """Each camera, and its picture's focus and light."""
+    for camera in config.camera:
+        yield from _camera(camera, config, detector, running)
 
 
 def _camera(

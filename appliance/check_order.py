@@ -15,7 +15,7 @@ from appliance.deployment import Recognisers, Site
 from appliance.keys import KeyFolder
 from appliance.limits import LIMITS
 from appliance.order import Order
-from appliance.place import PositionSource
+from appliance.place import GpsdPosition, PositionSource
 from appliance.sources import kind_of
 from appliance.watchlist import Watchlist, utc
 
@@ -37,10 +37,10 @@ def lines(config: UnitConfig, folder: KeyFolder, packs: Recognisers, content: Wa
     if current is None or content is None:
         yield line
         if current is not None:
-            yield _window(current, time.time())
+            yield window(current, time.time())
         yield _clock(clock.since_signed(time.time(), folder.roster.made), ordered=True)
         return
-    wait_for_fix(site.position)
+    _wait_for_fix(site.position)
     armed, arming_line = tried("armed", lambda: deployment.read_armed(site, folder), _armed)
     signage = {c.item: c for c in armed.signage} if armed else {}
     steps, step_line = tried("order", lambda: arming.check(
@@ -51,10 +51,10 @@ def lines(config: UnitConfig, folder: KeyFolder, packs: Recognisers, content: Wa
     yield from _judged(config, current, armed, steps, line, arming_line)
 
 
-def wait_for_fix(source: PositionSource | None) -> None:
-    """A receiver that was asked just now may need a moment; without one there is nothing to wait for."""
+def _wait_for_fix(source: PositionSource | None) -> None:
+    """A receiver that was asked just now may need a moment to say where it is."""
     deadline = time.monotonic() + _FIX_SECONDS
-    while source is not None and source.latest() is None and time.monotonic() < deadline:
+    while isinstance(source, GpsdPosition) and source.latest() is None and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
@@ -64,7 +64,7 @@ def _judged(
     refused = {s.number: s for s in steps if s.refusal}
     own = [s for n, s in refused.items() if n not in (_CLOCK, _WINDOW, _PLACE, _SIGNAGE)]
     yield _steps(own) if own else signed
-    yield _window(current, time.time())
+    yield window(current, time.time())
     yield _place(config, current, refused.get(_PLACE))
     doubt = refused[_CLOCK].refusal if _CLOCK in refused else None
     if doubt is None and armed is not None:
@@ -97,7 +97,8 @@ def _steps(failed: Sequence[Step]) -> Line:
     return Line("order", False, f"step {failed[0].number}, {failed[0].title}: {failed[0].refusal}{more}")
 
 
-def _window(current: Order, now: float) -> Line:
+def window(current: Order, now: float) -> Line:
+    """The order's window at UTC second `now`."""
     text = f"{utc(current.not_before)} to {utc(current.not_after)}"
     if now >= current.not_after:
         return Line("window", False, f"{text}: over since {span(now - current.not_after)}; ask for a new order")

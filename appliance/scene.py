@@ -21,7 +21,7 @@ _LEAST_EDGE, _LEAST_EDGES = 1.0, 50  # grey levels a pixel, and pixels: with les
 _WORST = 10.0  # pixels; beyond it two blurs of this size cannot tell any more
 _DARK, _BRIGHT = 50.0, 205.0  # mean grey levels, as for faces (quality.py)
 _BURNT, _BURNT_SHARE = 250, 0.15  # grey level at which nothing is left to see, and the share of it that is too much
-_FLAT = 8.0  # standard deviation of grey levels: a covered lens
+_FLAT = 4.0  # standard deviation of grey levels: a covered lens
 # Blur as a share of the smallest face's width. Measured on the demo's portraits with the built-in pair: the cosine of a
 # template with its own sharp one is 0.95 at 1/40, 0.92 at 1/30 and 0.87 at 1/20, which is under the usual threshold.
 _SOFT = 1 / 30
