@@ -33,6 +33,7 @@ from appliance.order import Digest, Name
 from appliance.records import Header, Record
 
 KIND = "receipt"
+SEALED = ".sealed"  # the receipt's sealed form lies beside it until a courier has taken it
 Reason = Literal["window-ended", "disarmed", "recalled", "clock", "fpir"]
 _LIFETIME = 30 * 86400.0  # seconds a receipt may travel
 
@@ -78,23 +79,38 @@ def erase(
     folder: keys.KeyFolder, ending: Ending, reason: Reason, audit: Audit, counts: dict[str, int] | None = None
 ) -> tuple[Receipt, bytes]:
     """Steps 1 to 5. Returns the receipt and its sealed form for the courier. Raises OSError where a step fails."""
-    _destroy(folder.folder / "sealing" / f"{ending.sealing_key}.pem")  # 1
+    destroy(folder.folder / "sealing" / f"{ending.sealing_key}.pem")  # 1
     files = tuple(f for f in (_remove(path) for path in ending.files) if f is not None)  # 2
-    what = f"{reason}; key {ending.sealing_key}, {len(files)} sealed files, {ending.entries} entries"
-    anchor = audit.add("erasure", ending.deployment, what)  # 3
-    receipt = Receipt(
-        unit=folder.identity.name, deployment=ending.deployment, reason=reason, ended=time.time(),
-        keys=(ending.sealing_key,), files=files, watchlist=ending.watchlist, order=ending.order,
-        entries=ending.entries, counts=counts or {}, anchor=anchor,
-    )  # fmt: skip
+    path = ending.state / "receipts" / f"{ending.deployment}.json"
+    receipt = _written(path, folder, ending) or _receipt(folder, ending, reason, audit, files, counts or {})  # 3
     signed = envelope.sign(receipt, KIND, folder.signer)
     sealed = sealed_receipt(folder, receipt, signed)
-    (ending.state / "receipts").mkdir(parents=True, exist_ok=True)
-    keys.write_public(ending.state / "receipts" / f"{ending.deployment}.json", signed)  # 4
-    keys.write_public(ending.state / "receipts" / f"{ending.deployment}.sealed", sealed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keys.write_public(path, signed)  # 4
+    keys.write_public(path.with_suffix(SEALED), sealed)
     (ending.state / "armed.json").unlink(missing_ok=True)  # 5
     (ending.state / "disarm").unlink(missing_ok=True)
     return receipt, sealed
+
+
+def _receipt(
+    folder: keys.KeyFolder, ending: Ending, reason: Reason, audit: Audit, files: tuple[ErasedFile, ...],
+    counts: dict[str, int],
+) -> Receipt:  # fmt: skip
+    what = f"{reason}; key {ending.sealing_key}, {len(files)} sealed files, {ending.entries} entries"
+    return Receipt(
+        unit=folder.identity.name, deployment=ending.deployment, reason=reason, ended=time.time(),
+        keys=(ending.sealing_key,), files=files, watchlist=ending.watchlist, order=ending.order,
+        entries=ending.entries, counts=counts, anchor=audit.add("erasure", ending.deployment, what),
+    )  # fmt: skip
+
+
+def _written(path: Path, folder: keys.KeyFolder, ending: Ending) -> Receipt | None:
+    """The receipt of an ending that was cut off after it had written it: there is one for each deployment."""
+    if not path.exists():
+        return None
+    receipt = read(keys.read_bounded(path, LIMITS.envelope_bytes), [folder.signer.public_key])
+    return receipt if receipt.keys == (ending.sealing_key,) else None
 
 
 def sealed_receipt(folder: keys.KeyFolder, receipt: Receipt, signed: bytes) -> bytes:
@@ -115,7 +131,7 @@ def read(blob: bytes, units: Sequence[Key]) -> Receipt:
     return envelope.read(blob, KIND, Receipt, units)
 
 
-def _destroy(path: Path) -> None:
+def destroy(path: Path) -> None:
     """Overwrite a key file once, then remove it, each step on disk before the next."""
     if not path.exists():
         return  # a run that was cut off came this far already
@@ -125,7 +141,7 @@ def _destroy(path: Path) -> None:
         file.write(os.urandom(size))
         os.fsync(descriptor)
     path.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _remove(path: Path) -> ErasedFile | None:
@@ -137,11 +153,12 @@ def _remove(path: Path) -> ErasedFile | None:
             whole.update(part)
             size += len(part)
     path.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return ErasedFile(sha256=whole.hexdigest(), bytes=size)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Names that were made or removed in a folder are on disk when this returns."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,6 +7,7 @@ way (by broker, courier or network) is missed by it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -42,6 +43,18 @@ class Placement:
     missing: int = 0
 
 
+@dataclass(frozen=True)
+class Link:
+    """What a chain needs to know of an alert that arrived: what a ledger keeps of it for the next start."""
+
+    unit: str
+    deployment: str
+    chain: str
+    sequence: int
+    previous: str
+    digest: str  # SHA-256 of its container
+
+
 @dataclass
 class _Chain:
     last: int
@@ -56,7 +69,12 @@ class ChainBook:
     def __init__(self) -> None:
         self._chains: OrderedDict[tuple[str, str, str], _Chain] = OrderedDict()
 
-    def place(self, alert: Alert, digest: str) -> Placement:
+    def restore(self, links: Iterable[Link]) -> None:
+        """Write down what was accepted before this process began, in the order in which it was."""
+        for link in links:
+            self.accept(link, link.digest)
+
+    def place(self, alert: Alert | Link, digest: str) -> Placement:
         """How a verified alert fits. `digest` is the SHA-256 of its container. Changes nothing."""
         chain = self._chains.get(_key(alert))
         if chain is None and not _joins(_Chain(0, 0), alert, digest):
@@ -75,7 +93,7 @@ class ChainBook:
         missing = alert.sequence - chain.last - 1
         return Placement(Fit.GAP if missing else Fit.NEXT, missing)
 
-    def accept(self, alert: Alert, digest: str) -> None:
+    def accept(self, alert: Alert | Link, digest: str) -> None:
         """Write down an alert that `place` did not refuse and that is now safely stored."""
         joined = alert.sequence if self.place(alert, digest).fit is Fit.FIRST else 0
         chain = self._chains.setdefault(_key(alert), _Chain(last=0, joined=joined))
@@ -91,16 +109,17 @@ class ChainBook:
         while len(self._chains) > _CHAINS:
             self._chains.popitem(last=False)
 
-    def missing(self) -> int:
-        """How many alerts have not arrived since the first that did."""
-        return sum(number > chain.joined for chain in self._chains.values() for number in chain.missing)
+    def missing(self, unit: str | None = None) -> int:
+        """How many alerts have not arrived since the first that did: of one unit, or of all."""
+        chains = (chain for key, chain in self._chains.items() if unit in (None, key[0]))
+        return sum(number > chain.joined for chain in chains for number in chain.missing)
 
 
-def _key(alert: Alert) -> tuple[str, str, str]:
+def _key(alert: Alert | Link) -> tuple[str, str, str]:
     return alert.unit, alert.deployment, alert.chain
 
 
-def _joins(chain: _Chain, alert: Alert, digest: str) -> bool:
+def _joins(chain: _Chain, alert: Alert | Link, digest: str) -> bool:
     """The neighbours that are here agree with it, and the first of a chain follows nothing."""
     if alert.sequence == 1 and alert.previous != ZERO:
         return False

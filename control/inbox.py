@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -29,7 +30,7 @@ from appliance.keys import KeyFolder, Roster
 from appliance.limits import LIMITS
 from appliance.mqtt import ROOT
 from appliance.records import Alert, CourierState, Header, Health
-from control.chain import REFUSED, ChainBook, Fit, Placement
+from control.chain import REFUSED, ChainBook, Fit, Link, Placement
 
 CLOCK_SLACK = 300.0  # seconds a unit's clock may differ from ours
 _DIGESTS = 50_000
@@ -103,11 +104,15 @@ class Inbox:
                 self.quarantine.append((topic, payload))
             raise
 
+    def restore(self, links: Iterable[Link]) -> None:
+        """Remember the alerts that were stored before this process began, in the order in which they came."""
+        for link in links:
+            self._remember(link.digest)
+            self._book.restore([link])
+
     def accept(self, opened: Opened) -> None:
         """The message is shown or stored: from now on it is a duplicate."""
-        self._digests[opened.digest] = None
-        while len(self._digests) > _DIGESTS:
-            self._digests.popitem(last=False)
+        self._remember(opened.digest)
         if isinstance(opened.record, Alert):
             self._book.accept(opened.record, opened.digest)
         if isinstance(opened.record, Health):
@@ -140,9 +145,14 @@ class Inbox:
         self.quarantine.clear()
         return waiting
 
-    def missing(self) -> int:
-        """How many alerts the chains show to be missing."""
-        return self._book.missing()
+    def missing(self, unit: str | None = None) -> int:
+        """How many alerts the chains show to be missing: of one unit, or of all."""
+        return self._book.missing(unit)
+
+    def _remember(self, digest: str) -> None:
+        self._digests[digest] = None
+        while len(self._digests) > _DIGESTS:
+            self._digests.popitem(last=False)
 
     def _receive(self, topic: str, payload: bytes, now: float) -> Opened:
         unit, kind = split_topic(topic)  # 1

@@ -1,0 +1,343 @@
+"""The control room's ledger: every alert, what people answered, and what followed. Its rules are adjudication's.
+
+Thread-safe. What a method wrote is on disk when it returns; whoever listens hears of it after that. Pictures,
+identifiers and notes are sealed with a key for each case (vault.py) and erased by forgetting that key.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from appliance.erasure import Receipt
+from appliance.order import Order, Retention
+from appliance.records import Alert, Health
+from control import adjudication, case_rows, holdings
+from control.adjudication import LedgerError, checked
+from control.bell import Bell, Listener
+from control.chain import Link
+from control.inbox import Opened
+from control.intake import case_of, decoded, decoy_of
+from control.records import Case, Deployment, Engagement, Event, Member, Outcome, ReferencePicture, State, Verdict
+from control.strongroom import Strongroom
+from control.vault import DataKey
+
+__all__ = ["Ledger", "LedgerError"]
+_AT_ONCE = 100  # references written in one transaction: about 2 MB
+Result = TypeVar("Result")
+Rule = Callable[[Case, Member, Verdict, str, float, "float | None"], Case]
+
+
+class Ledger:
+    """One store. `ttl`: seconds after which an undecided alert is withdrawn. `clock` reads UTC seconds."""
+
+    def __init__(self, store: Path, *, ttl: float = 600.0, clock: Callable[[], float] = time.time) -> None:
+        self._ttl, self._clock = ttl, clock
+        self._room = Strongroom(store)
+        self._file = self._room.file
+        self._bell = Bell(self._file, clock)
+        self._putting = threading.Lock()
+
+    def close(self) -> None:
+        """Close the store; another process may open it then."""
+        self._room.close()
+
+    def add_deployment(self, order: Order, digest: str) -> Deployment:
+        """Take in an order, once. `digest` is its document's SHA-256. Raises LedgerError where another has its name."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if any(known.digest != digest for known in holdings.deployments(db, order.deployment)):
+                raise LedgerError(f"{order.deployment}: another order of this name is here; one name, one order")
+            if not holdings.deployments(db, order.deployment):
+                holdings.add(db, order, digest, self._clock())
+                self._bell.write(db, "deployment", order.deployment, "order")
+
+        self._write(work)
+        return self._deployment(order.deployment)
+
+    def deployments(self) -> list[Deployment]:
+        """All deployments, the newest first."""
+        return self._file.read(holdings.deployments)
+
+    def deployment(self, name: str) -> Deployment | None:
+        """One deployment, or None."""
+        return next(iter(self._file.read(lambda db: holdings.deployments(db, name))), None)
+
+    def put_references(self, deployment: str, pictures: Iterable[ReferencePicture]) -> int:
+        """Keep this set of references, the whole of it, until its order is over; an older set is erased.
+
+        Returns how many are here now. Raises LedgerError.
+        """
+        self._deployment(deployment)
+        count, source = 0, iter(pictures)
+        with self._putting:
+            key = self._write(partial(self._new_set, deployment=deployment))
+            while batch := list(islice(source, _AT_ONCE)):
+                self._write(partial(holdings.put_pictures, deployment=deployment, key=key, pictures=batch))
+                count += len(batch)
+            self._room.erase(partial(holdings.use_pictures, deployment=deployment, record=key.record))
+        self.say("deployment", deployment, f"{count} references")
+        return count
+
+    def reference(self, deployment: str, identifier: str) -> ReferencePicture | None:
+        """A reference of a deployment; None where it was deleted or never here."""
+        return self._file.read(lambda db: self._reference(db, deployment, identifier))
+
+    def receipt(self, deployment: str, digest: str, receipt: Receipt | None = None) -> None:
+        """Note a unit's receipt of deletion, once; with its content, the report quotes it."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if holdings.add_receipt(db, deployment, digest, receipt, self._clock()):
+                self._bell.write(db, "deployment", deployment, "receipt")
+
+        self._write(work)
+
+    def health(self, health: Health) -> None:
+        """Keep a unit's newest counts for the report."""
+        self._write(lambda db: holdings.put_health(db, health))
+
+    def store(self, opened: Opened, alert: Alert) -> bool:
+        """Store a verified alert; True once it is on disk, False where it was there before. Raises LedgerError."""
+
+        def work(db: sqlite3.Connection) -> bool:
+            if _known(db, opened.digest) or _has(db, alert.alert_id):
+                return False
+            values = (opened.digest, alert.unit, alert.deployment, alert.chain, alert.sequence, alert.previous,
+                      opened.received)  # fmt: skip
+            db.execute("INSERT INTO arrived (digest, unit, deployment, chain, sequence, previous, at) "
+                       "VALUES (?, ?, ?, ?, ?, ?, ?)", values)  # fmt: skip
+            order = holdings.order(db, alert.deployment)
+            case = case_of(alert, opened.received, opened.notes, order, self._ttl)
+            self._insert(db, case, decoded(alert.chip))
+            return True
+
+        return self._write(work, needed=False)
+
+    def store_decoy(self, case: Case, probe: bytes, reference: ReferencePicture) -> Case:
+        """Store a pair that is known not to be of one human being, shaped like an alert. Raises LedgerError.
+
+        How many must judge it, how long it may be judged and how long it is kept are set as for an alert.
+        """
+
+        def work(db: sqlite3.Connection) -> Case:
+            if _has(db, case.alert_id):
+                raise LedgerError(f"{case.alert_id} is here already")
+            made = decoy_of(case, self._clock(), holdings.order(db, case.deployment), self._ttl)
+            key = self._insert(db, made, probe)
+            case_rows.keep_reference(db, case.alert_id, reference, key)
+            return self._case(db, case.alert_id)
+
+        return self._write(work, needed=False)
+
+    def known(self, digest: str) -> bool:
+        """Whether a container of this SHA-256 was stored, also before a restart."""
+        return self._file.read(lambda db: _known(db, digest))
+
+    def chain(self) -> list[Link]:
+        """What arrived, in the order in which it did, for Inbox.restore."""
+        query = "SELECT unit, deployment, chain, sequence, previous, digest FROM arrived ORDER BY number"
+        return [Link(*row) for row in self._file.read(lambda db: db.execute(query).fetchall())]
+
+    def cases(
+        self, *, states: Collection[State] | None = None, deployment: str | None = None, limit: int = 200
+    ) -> list[Case]:
+        """Cases, the newest first."""
+        clauses, values = ["1"], list[object]()
+        if states is not None:
+            clauses.append(f"state IN ({', '.join('?' * len(states))})")
+            values += states
+        if deployment is not None:
+            clauses.append("deployment = ?")
+            values.append(deployment)
+        where = f"WHERE {' AND '.join(clauses)} ORDER BY number DESC LIMIT ?"
+        return self._file.read(lambda db: case_rows.find(db, self._key_of(db), where, (*values, limit)))
+
+    def counts(self) -> dict[State, int]:
+        """How many cases there are of each state; states of none are left out."""
+        return dict(
+            self._file.read(lambda db: db.execute("SELECT state, count(*) FROM cases GROUP BY state").fetchall())
+        )
+
+    def case(self, alert_id: str) -> Case:
+        """One case. Raises LedgerError where it is not here."""
+        return self._file.read(lambda db: self._case(db, alert_id))
+
+    def probe(self, alert_id: str) -> bytes | None:
+        """The probe's JPEG; None where the alert had none, or was erased."""
+        return self._file.read(lambda db: self._picture(db, alert_id, "probe"))
+
+    def reference_of(self, alert_id: str) -> ReferencePicture | None:
+        """The reference that the probe is compared with; None where it was deleted or never here."""
+
+        def work(db: sqlite3.Connection) -> ReferencePicture | None:
+            own = self._picture(db, alert_id, "reference")
+            if own is not None:
+                return ReferencePicture.model_validate_json(own)
+            case = self._case(db, alert_id)
+            return None if case.erased else self._reference(db, case.deployment, case.reference_identifier)
+
+        return self._file.read(work)
+
+    def first_seen(self, alert_id: str, member: Member) -> None:
+        """The pair was shown to this member: the stopwatch starts, once."""
+        if self._file.read(lambda db: _seen(db, alert_id, member)) is not None:
+            return
+
+        def work(db: sqlite3.Connection) -> None:
+            self._case(db, alert_id)
+            now = self._clock()
+            db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (alert_id, member.name, now))
+            db.execute("UPDATE cases SET shown = ? WHERE alert_id = ? AND shown IS NULL", (now, alert_id))
+
+        self._write(work)
+
+    def judge(self, alert_id: str, member: Member, verdict: Verdict, note: str = "") -> Case:
+        """A member's answer. Raises LedgerError with words for the member."""
+        return self._answer(adjudication.judged, alert_id, member, verdict, note)
+
+    def rule(self, alert_id: str, member: Member, verdict: Verdict, note: str = "") -> Case:
+        """A supervisor's word where answers differ. Raises LedgerError with words for the member."""
+        return self._answer(adjudication.ruled, alert_id, member, verdict, note)
+
+    def undo(self, alert_id: str, member: Member) -> Case:
+        """Take back the member's own last answer; the ledger keeps that it was given. Raises LedgerError."""
+
+        def work(db: sqlite3.Connection) -> Case:
+            now = self._clock()
+            after = adjudication.undone(self._case(db, alert_id), member, now)
+            case_rows.undo_judgement(db, alert_id, member.name, now)
+            return self._move(db, after, "taken back")
+
+        return self._write(work)
+
+    def engage(
+        self, alert_id: str, member: Member, outcome: Outcome, followed: str = "",
+        recorded: Mapping[str, str] | None = None,
+    ) -> Case:  # fmt: skip
+        """What followed after officers approached; ends the case. Raises LedgerError with words for the member."""
+        told = checked(Engagement, by=member.name, outcome=outcome, at=self._clock(), followed=followed,
+                       recorded=dict(recorded or {}))  # fmt: skip
+
+        def work(db: sqlite3.Connection) -> Case:
+            case = self._case(db, alert_id)
+            order = holdings.order(db, case.deployment)
+            after = adjudication.engaged(case, member, told, order.retention if order else Retention())
+            key = self._case_key(db, alert_id)
+            case_rows.add_engagement(db, alert_id, told, key)
+            if outcome == "confirmed":
+                case_rows.keep_reference(
+                    db, alert_id, self._reference(db, case.deployment, case.reference_identifier), key
+                )
+            return self._move(db, after)
+
+        return self._write(work)
+
+    def tick(self) -> None:
+        """Withdraw what nobody decided in time."""
+        now = self._clock()
+        where = "WHERE state IN ('waiting', 'disputed') AND stale_after <= ? LIMIT 500"
+        if self._file.read(lambda db: case_rows.find(db, case_rows.nobody, where, (now,))):
+            self._write(lambda db: self._withdraw(db, where, now))
+
+    def events(self, after: int, limit: int = 500) -> list[Event]:
+        """Events later than a sequence number, oldest first; they are kept two days."""
+        return self._bell.after(after, limit)
+
+    def newest(self) -> int:
+        """The last sequence number given."""
+        return self._bell.newest()
+
+    def listen(self, callback: Listener) -> Callable[[], None]:
+        """Call back after each event is on disk, from the acting thread; the returned function ends it."""
+        return self._bell.listen(callback)
+
+    def say(self, kind: str, subject: str, detail: str = "") -> Event:
+        """Tell the consoles something of a unit, a refusal or a deployment."""
+        number = self._write(lambda db: self._bell.write(db, kind, subject, detail))
+        return self._bell.after(number - 1, 1)[0]
+
+    def _write(self, work: Callable[[sqlite3.Connection], Result], *, needed: bool = True) -> Result:
+        result = self._file.write(work, needed=needed)
+        self._bell.ring()
+        return result
+
+    def _answer(self, rule: Rule, alert_id: str, member: Member, verdict: Verdict, note: str) -> Case:
+        def work(db: sqlite3.Connection) -> Case:
+            case = self._case(db, alert_id)
+            after = rule(case, member, verdict, note, self._clock(), _seen(db, alert_id, member))
+            case_rows.add_judgement(db, alert_id, after.judgements[-1], self._case_key(db, alert_id))
+            return self._move(db, after)
+
+        return self._write(work)
+
+    def _move(self, db: sqlite3.Connection, after: Case, word: str = "") -> Case:
+        case_rows.move(db, after)
+        self._bell.write(db, "case", after.alert_id, word or after.state)
+        return self._case(db, after.alert_id)
+
+    def _insert(self, db: sqlite3.Connection, case: Case, probe: bytes | None) -> DataKey:
+        key = self._room.new_key(db, case_rows.record_of(case.alert_id))
+        case_rows.insert(db, case, key, probe)
+        self._bell.write(db, "alert", case.alert_id, case.state)
+        return key
+
+    def _withdraw(self, db: sqlite3.Connection, where: str, now: float) -> None:
+        for case in case_rows.find(db, case_rows.nobody, where, (now,)):
+            after = adjudication.withdrawn(case, now)
+            if after is not None:
+                case_rows.move(db, after)
+                self._bell.write(db, "case", after.alert_id, after.state)
+
+    def _new_set(self, db: sqlite3.Connection, deployment: str) -> DataKey:
+        if holdings.references_erased(db, deployment):
+            raise LedgerError(f"{deployment} is over and its references were erased; they are not taken in again")
+        return self._room.new_key(db, holdings.new_record(deployment))
+
+    def _reference(self, db: sqlite3.Connection, deployment: str, identifier: str) -> ReferencePicture | None:
+        record = holdings.record_in_use(db, deployment)
+        key = None if record is None else self._room.key(db, record)
+        return None if key is None else holdings.picture(db, key, identifier)
+
+    def _picture(self, db: sqlite3.Connection, alert_id: str, field: str) -> bytes | None:
+        key = self._key_of(db)(alert_id)
+        return None if key is None else case_rows.picture(db, alert_id, field, key)
+
+    def _key_of(self, db: sqlite3.Connection) -> case_rows.KeyOf:
+        return lambda alert_id: self._room.key(db, case_rows.record_of(alert_id))
+
+    def _case_key(self, db: sqlite3.Connection, alert_id: str) -> DataKey:
+        key = self._key_of(db)(alert_id)
+        if key is None:
+            raise LedgerError("this alert was erased")
+        return key
+
+    def _case(self, db: sqlite3.Connection, alert_id: str) -> Case:
+        found = case_rows.find(db, self._key_of(db), "WHERE alert_id = ?", (alert_id,))
+        if not found:
+            raise LedgerError(f"there is no alert {alert_id[:64]} here", "unknown")
+        return found[0]
+
+    def _deployment(self, name: str) -> Deployment:
+        found = self.deployment(name)
+        if found is None:
+            raise LedgerError(f"{name[:64]}: its order is not here; bring the signed order first", "unknown")
+        return found
+
+
+def _known(db: sqlite3.Connection, digest: str) -> bool:
+    return db.execute("SELECT 1 FROM arrived WHERE digest = ?", (digest,)).fetchone() is not None
+
+
+def _has(db: sqlite3.Connection, alert_id: str) -> bool:
+    return db.execute("SELECT 1 FROM cases WHERE alert_id = ?", (alert_id,)).fetchone() is not None
+
+
+def _seen(db: sqlite3.Connection, alert_id: str, member: Member) -> float | None:
+    found = db.execute("SELECT at FROM seen WHERE alert_id = ? AND by = ?", (alert_id, member.name)).fetchone()
+    return None if found is None else float(found[0])
