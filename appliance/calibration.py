@@ -63,6 +63,24 @@ class Normalisation(Record):
     nearest: int = Field(default=0, ge=0)
 
 
+class Likelihood(Record):
+    """A score as evidence: log10 of the likelihood ratio is `slope` times the score plus `offset`, within bounds.
+
+    The ratio says how much more usual a score is for two stills of one identity than for stills of two. It is not the
+    probability that they are of one identity, and no alert is decided by it. Beyond `least` and `greatest` the
+    comparisons it was fitted on are too few to support more (the rule of three).
+    """
+
+    slope: FiniteFloat = Field(gt=0)
+    offset: FiniteFloat
+    least: FiniteFloat = Field(lt=0)
+    greatest: FiniteFloat = Field(gt=0)
+
+    def log_ratio(self, score: float) -> float:
+        """log10 of the likelihood ratio of a comparison score."""
+        return min(max(self.slope * score + self.offset, self.least), self.greatest)
+
+
 class Calibration(Record):
     """One embedder pack's record, with the detector pack that made the chips. Scores are as `normalisation` says."""
 
@@ -76,6 +94,7 @@ class Calibration(Record):
     floor: FiniteFloat  # no order may set a threshold below this one
     false_matches: tuple[FalseMatch, ...] = Field(min_length=2, max_length=4000)
     thresholds: tuple[Operating, ...] = Field(min_length=1, max_length=4000)
+    likelihood: Likelihood | None = None  # absent from records made before it was measured
 
     @model_validator(mode="after")
     def _monotonic(self) -> Calibration:
