@@ -62,6 +62,7 @@ class Armed(Record):
     version: int
     entries: int
     sealing_key: str
+    not_after: float  # the window's end: the keeper erases by it, whatever became of order and list
     point: ClockPoint
     signage: tuple[Confirmed, ...]
     by: str = Field(max_length=128)

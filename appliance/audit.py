@@ -203,7 +203,7 @@ def _head(path: Path) -> Path:
 
 
 def _append(path: Path, blob: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
     with os.fdopen(descriptor, "ab", buffering=0) as file:
         before = os.fstat(descriptor).st_size
         try:

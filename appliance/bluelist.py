@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from appliance.records import Record
 
@@ -83,6 +83,10 @@ class BlueList:
         return LiveFigures(tpir=share(len(matched), judged), fpir=share(min(self._false, footfall), footfall),
                            unexplained=unexplained)  # fmt: skip
 
+    def counts(self) -> tuple[int, int, int]:
+        """Passes logged, passes followed by an alert, and alerts adjudicated as false."""
+        return len(self._passes), len(_matched(self._passes, self._alerts)[0]), self._false
+
     def alarm(self, probes: int) -> str | None:
         """A reason for alarm: the FPIR is above the order's greatest, beyond reasonable chance."""
         footfall = max(0, probes - len(self._alerts))
@@ -138,12 +142,12 @@ def share(count: int, of: int) -> Share:
 
 def lower(count: int, of: int, chance: float) -> float:
     """Clopper-Pearson's one-sided lower limit: the share under which so many or more had that chance."""
-    return 0.0 if count == 0 else float(beta.ppf(chance, count, of - count + 1))
+    return 0.0 if count == 0 else float(betaincinv(count, of - count + 1, chance))
 
 
 def upper(count: int, of: int, chance: float) -> float:
     """Clopper-Pearson's one-sided upper limit."""
-    return 1.0 if count == of else float(beta.ppf(1 - chance, count + 1, of - count))
+    return 1.0 if count == of else float(betaincinv(count + 1, of - count, 1 - chance))
 
 
 def _matched(passes: list[float], alerts: list[float]) -> tuple[set[float], int]:

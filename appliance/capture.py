@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from appliance.errors import CaptureError
@@ -39,6 +40,7 @@ class Camera:
         self._message = ""
         self._frames = 0
         self._started = time.monotonic()
+        self._asked: float | None = None  # since when the thread has been inside the source, waiting for it
         # A file that is not there is the operator's mistake and is told at once; a camera may come back.
         self._first: Shots | None = None if self.live else open_source(source, fps, self._told)
         self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
@@ -61,6 +63,23 @@ class Camera:
     def failed(self) -> bool:
         """True where the source broke for good."""
         return self._state == "failed"
+
+    def stuck_for(self, now: float) -> float:
+        """Seconds (steady) the thread has been inside its source without an answer; infinite where it broke down.
+
+        A pause it makes itself, between two attempts or for a clip's own speed, is none.
+        """
+        if self._thread.ident is None or self.finished:
+            return 0.0
+        if not self._thread.is_alive():
+            return 0.0 if self._stop.is_set() else float("inf")
+        asked = self._asked
+        return 0.0 if asked is None else now - asked
+
+    @property
+    def reported(self) -> bool:
+        """Whether it gave a picture, or said why it gives none."""
+        return self._state != "starting"
 
     def stop(self) -> None:
         """Stop reading; frames not yet taken are dropped."""
@@ -86,7 +105,8 @@ class Camera:
         while not self._stop.is_set():
             before = self._frames
             try:
-                shots, self._first = self._first or open_source(self._source, self._fps, self._told), None
+                with self._asking():
+                    shots, self._first = self._first or open_source(self._source, self._fps, self._told), None
                 self._read(shots)
                 self._state = "ended"
                 break
@@ -114,7 +134,7 @@ class Camera:
 
     def _read(self, shots: Shots) -> None:
         began = time.monotonic()
-        for image, clock in shots:
+        for image, clock in self._answers(shots):
             if self._stop.is_set():
                 return
             if self._paced:
@@ -124,3 +144,19 @@ class Camera:
             self._frames += 1
             if not self._mailbox.put(frame, wait=not (self.live or self._paced)):
                 return
+
+    def _answers(self, shots: Shots) -> Shots:
+        while True:
+            with self._asking():
+                shot = next(shots, None)
+            if shot is None:
+                return
+            yield shot
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._asked = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked = None

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import signal
 import sys
-import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,17 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from appliance import check_cli, fetch, field_cli, golden, packs, unit
+from appliance import check_cli, fetch, field_cli, golden, packs, processes_cli
 from appliance import config as configs
 from appliance.console import run_app
-from appliance.courier import run_courier, spawn
 from appliance.detect import Detector
 from appliance.embed import Embedder
-from appliance.errors import CaptureError, CourierError
 from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
-from appliance.shift import Shift
-from appliance.vision import Summary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,67 +31,18 @@ First use: `keys` makes this unit's keys and a request; the base answers with an
 the base issues a watchlist sealed to this unit; `config` writes a commented configuration; `run` scans.
 
 Exit codes: 0 done, 1 failed, 2 config or usage, 3 camera or clip, 4 model pack, 5 seal, order or watchlist, 6 keys,
-7 courier.
+7 courier or keeper.
 """,
 )
 models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here, are they whole, get larger ones.")
 app.add_typer(keys_app("unit"), name="keys")
 app.add_typer(models_app, name="models")
 field_cli.mount(app)
+processes_cli.mount(app)
 check_cli.mount(app)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
 _out, _err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-def say(line: str) -> None:
-    """One line for the operator, on stderr, so that --json stays clean."""
-    _err.print(line, markup=False)
-
-
-@app.command()
-def run(
-    config: ConfigOption = Path("unit.toml"),
-    courier: Annotated[
-        bool, typer.Option(help="Start the courier too; --no-courier where a service already runs it.")
-    ] = True,
-    as_json: JsonOption = False,
-) -> None:
-    """Scan until the cameras end, the window ends, or Ctrl-C.
-
-    Prints counts only: frames, faces, tracks, alerts. Alerts themselves go sealed to the control room.
-    """
-    settings = configs.load(config)
-    unit.prepare_state(settings)
-    process = spawn(unit.courier_settings(settings)) if courier else None
-    shift = Shift(settings, say)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: shift.stop())
-    try:
-        summary = shift.run()
-    finally:
-        if process is not None:
-            process.terminate()
-            process.wait(timeout=30)
-    _report(summary, as_json)
-    if shift.undelivered:
-        raise CourierError(
-            f"{shift.undelivered} alert(s) could not be handed to the courier; look at its messages above"
-        )
-    if summary.failed_cameras:
-        raise CaptureError(f"camera {', '.join(summary.failed_cameras)} failed; see the message above")
-
-
-@app.command("courier")
-def courier_command(config: ConfigOption = Path("unit.toml")) -> None:
-    """Store and forward sealed alerts (a process of its own: it has the network, but no camera and no key)."""
-    settings = configs.load(config)
-    unit.prepare_state(settings)
-    logging.basicConfig(level=logging.INFO, format="courier: %(message)s", stream=sys.stderr)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    run_courier(unit.courier_settings(settings), stop=stop)
 
 
 @app.command("config")
@@ -176,18 +119,6 @@ def _verified(pack: packs.Pack) -> float:
     if pack.manifest.role == "embedder":
         return golden.check_embedder(pack, Embedder(pack))
     return golden.check_detector(pack, Detector(pack))
-
-
-def _report(summary: Summary, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(asdict(summary)))
-        return
-    if summary.stopped:
-        say(f"stopped: {summary.stopped}")
-    _out.print(
-        f"{summary.frames} frames ({summary.dropped} dropped), {summary.faces} faces, {summary.tracks} tracks, "
-        f"{summary.alerts} alerts in {summary.seconds:.1f} s"
-    )
 
 
 def main() -> None:

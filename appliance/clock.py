@@ -40,6 +40,12 @@ def read_point() -> ClockPoint:
     return ClockPoint(wall=time.time(), boottime=boottime, boot=_boot())
 
 
+def reached(now: ClockPoint, then: ClockPoint) -> float:
+    """The latest UTC time that is certain or claimed: a clock set back since `then` does not undo what has passed."""
+    steady = then.wall + (now.boottime - then.boottime) if now.boot == then.boot and now.boot else then.wall
+    return max(now.wall, steady)
+
+
 def since_signed(now: float, newest_signed: float) -> str | None:
     """K1: a reason not to believe `now`, or None."""
     if now < newest_signed - SIGNED_SLACK:

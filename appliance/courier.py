@@ -62,7 +62,7 @@ class Server:
         self._allowed = {os.getuid(), *settings.vision_uids}
         self._lock = threading.Lock()
         self._streams: set[socket.socket] = set()
-        self._listener = _listen(settings)
+        self._listener = link.listen(settings.socket, settings.socket_mode)
 
     def run(self) -> None:
         """Accept until `stop`."""
@@ -81,7 +81,7 @@ class Server:
             for stream in self._streams:
                 with suppress(OSError):  # it may have hung up by itself
                     stream.shutdown(socket.SHUT_RDWR)
-        if "LISTEN_PID" not in os.environ:
+        if not link.is_passed():
             self._settings.socket.unlink(missing_ok=True)
 
     def _talk(self, stream: socket.socket) -> None:
@@ -197,36 +197,6 @@ def software_version() -> str:
         return metadata.version("bluelamp")
     except metadata.PackageNotFoundError:
         return "source"
-
-
-def _listen(settings: CourierSettings) -> socket.socket:
-    """The listening socket: systemd's, where it passed one; else our own. Raises CourierError."""
-    if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        return socket.socket(fileno=3)
-    path = settings.socket
-    link.make_folder(path.parent)
-    if path.exists() and _answers(path):
-        raise CourierError(f"{path}: another courier is running; stop it first")
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o777 & ~settings.socket_mode)
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        raise CourierError(f"{path}: {error}; a socket's path has at most 107 characters") from error
-    finally:
-        os.umask(mask)
-    listener.listen(_CONNECTIONS)
-    return listener
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
 
 
 def spawn(settings: CourierSettings) -> subprocess.Popen[bytes]:

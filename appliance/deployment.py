@@ -3,16 +3,19 @@
 order.json        beside it: preflight.json, report.json       brought from base
 state/armed.json  the arming, signed by the unit               written by `arm`
 state/disarm      anybody on the van made it: stop             written by `disarm`
-state/recall.json what the broker delivered as a recall        written by the courier
-state/receipts/   what was erased                              written at the end
+state/recall.json what the broker delivered as a recall        written by the courier, in its folder
+state/receipts/   what was erased                              written at the end, by the keeper
 state/audit.log   the log of every act
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +36,14 @@ from appliance.watchlist import Watchlist
 
 @dataclass(frozen=True)
 class Site:
-    """Where a unit's files are, and its position source where one is configured."""
+    """Where a unit's files are, its position source where one is configured, the courier's folder where not `state`."""
 
     key_folder: Path
     watchlist: Path
     order: Path
     state: Path
     position: PositionSource | None = None
+    courier: Path | None = None
 
     @property
     def armed(self) -> Path:
@@ -54,7 +58,7 @@ class Site:
     @property
     def recall(self) -> Path:
         """Where the courier puts what came as a recall."""
-        return self.state / "recall.json"
+        return (self.courier or self.state) / "recall.json"
 
     def audit(self, folder: keys.KeyFolder) -> Audit:
         """The unit's log."""
@@ -109,7 +113,7 @@ def arm(
     record = Armed(
         deployment=current.deployment, order=hashlib.sha256(evidence.order_blob).hexdigest(), watchlist=content.digest,
         content=content.content, version=content.manifest.version, entries=len(content.manifest.entries),
-        sealing_key=_recipient(site.watchlist), point=point, by=by,
+        sealing_key=_recipient(site.watchlist), not_after=current.not_after, point=point, by=by,
         signage=tuple(signage[item] for item in current.signage),
     )  # fmt: skip
     site.state.mkdir(parents=True, exist_ok=True)
@@ -140,8 +144,25 @@ def open_permit(
         found = recall.waiting(site.recall, authorities, unit, current.deployment)
         return None if found is None else found.reason
 
+    def disarmed() -> bool:
+        return site.disarm.exists() or not site.armed.exists()  # the keeper may have ended it without us
+
     steady = SteadyClock(now, time.monotonic())
-    return Permit(current, steady, site.position, disarmed=site.disarm.exists, recalled=recalled)
+    return Permit(current, steady, site.position, disarmed=disarmed, recalled=recalled)
+
+
+def due(site: Site, folder: keys.KeyFolder, grace: float = 0.0) -> Reason | None:
+    """Why the armed deployment is over, as far as files and clock tell, or None. Raises OrderError: nothing is armed.
+
+    `grace` is how many seconds vision, which sees the same and knows the counts, has to end it first.
+    """
+    record = read_armed(site, folder)
+    if _age(site.disarm) >= grace:
+        return "disarmed"
+    found = recall.waiting(site.recall, folder.roster.authority_keys(), folder.identity.name, record.deployment)
+    if found is not None and _age(site.recall) >= grace:
+        return "recalled"
+    return "window-ended" if clock.reached(clock.read_point(), record.point) >= record.not_after + grace else None
 
 
 def finish(
@@ -149,16 +170,35 @@ def finish(
 ) -> tuple[Receipt, bytes]:
     """End the armed deployment: erase, and return the receipt and its sealed form for the courier.
 
-    Raises OrderError where nothing is armed. A run that was cut off is finished by calling it again.
+    Raises OrderError where nothing is armed. A run that was cut off is finished by calling it again; of two at once
+    one waits, and finds nothing armed.
     """
-    record = read_armed(site, folder)
-    later = sorted(site.watchlist.parent.glob(f"{site.watchlist.name}.next*"))
-    ending = Ending(
-        deployment=record.deployment, sealing_key=record.sealing_key, files=(site.watchlist, *later),
-        watchlist=record.watchlist, order=record.order, entries=record.entries, state=site.state,
-    )  # fmt: skip
-    site.recall.unlink(missing_ok=True)
-    return erasure.erase(folder, ending, reason, site.audit(folder), counts)
+    with _alone(site.state):
+        record = read_armed(site, folder)
+        later = sorted(site.watchlist.parent.glob(f"{site.watchlist.name}.next*"))
+        ending = Ending(
+            deployment=record.deployment, sealing_key=record.sealing_key, files=(site.watchlist, *later),
+            watchlist=record.watchlist, order=record.order, entries=record.entries, state=site.state,
+        )  # fmt: skip
+        if os.access(site.recall.parent, os.W_OK):  # where it is the courier's, its next recall replaces it
+            site.recall.unlink(missing_ok=True)
+        return erasure.erase(folder, ending, reason, site.audit(folder), counts)
+
+
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "ending.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was made; less than any grace where there is none. A clock set back makes nothing young."""
+    try:
+        return abs(time.time() - path.stat().st_mtime)
+    except FileNotFoundError:
+        return float("-inf")
 
 
 def read_armed(site: Site, folder: keys.KeyFolder) -> Armed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import deployment, keys, order, packs, unit
+from appliance import deployment, keeper, keys, layout, link, order, packs
 from appliance.arming import Confirmed, Step
 from appliance.bluelist import Pressed, PressLog
 from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
 from appliance.errors import ConfigError
+from appliance.keeper import Keeper, Over, keeper_of
 from appliance.limits import LIMITS
-from appliance.link import CourierLink
 from appliance.order import Order, OrderError
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
@@ -30,7 +31,7 @@ _out = Console(soft_wrap=True, highlight=False)
 
 def site_of(settings: UnitConfig, position: str | None = None) -> Site:
     """The files of a unit's configuration. Raises ConfigError where it names no order."""
-    site = unit.site_of(settings, position)
+    site = layout.site_of(settings, position)
     if site is None:
         raise ConfigError("the configuration names no order; set 'order' under [unit]: without one nothing is armed")
     return site
@@ -73,28 +74,29 @@ def arm(
 def disarm(config: Config = Path("unit.toml")) -> None:
     """Stop scanning now and erase the deployment. Anybody on the van may; nobody is asked why."""
     settings = configs.load(config)
-    site = site_of(settings)
-    site.state.mkdir(parents=True, exist_ok=True)
-    site.disarm.touch()
-    folder = keys.load(site.key_folder)
+    keeping = keeper_of(settings, _out.print)
+    site = keeping.site
+    with suppress(PermissionError):  # the state is the keeper's alone: it is asked below
+        site.state.mkdir(parents=True, exist_ok=True)
+        site.disarm.touch()
     deadline = time.monotonic() + 5
     while site.armed.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)  # a running unit sees the file within a second and ends the deployment itself
+        time.sleep(0.2)  # a running unit sees the file within a second and has the deployment ended itself
     if site.armed.exists():
-        receipt, sealed = deployment.finish(site, folder, "disarmed")
-        _out.print(f"{receipt.deployment}: key and {len(receipt.files)} sealed files destroyed")
-        _hand_over(settings, receipt.deployment, sealed, site)
-    site.disarm.unlink(missing_ok=True)
+        _end(settings, keeping)
+    with suppress(PermissionError):
+        site.disarm.unlink(missing_ok=True)
     _out.print("disarmed")
 
 
-def _hand_over(settings: UnitConfig, named: str, sealed: bytes, site: Site) -> None:
-    """Give the receipt to the courier, where one runs; it lies in the state folder either way."""
-    link = CourierLink(settings.unit.state / "run" / "courier.sock", named, say=lambda line: None)
-    link.send(sealed, "receipt")
-    if link.close(5.0):
-        path = site.state / "receipts" / f"{named}.json"
-        _out.print(f"no courier is running; bring {path} to the base")
+def _end(settings: UnitConfig, keeping: Keeper) -> None:
+    """By the keeper that serves its socket, else here and now. Raises BluelampError."""
+    desk = layout.keeper_path(settings)
+    if link.answers(desk):
+        keeper.ask(desk, Over(reason="disarmed"))
+        return
+    keeping.judge(0.0)
+    keeping.hand_over()
 
 
 def show_order(config: Config = Path("unit.toml"), as_json: Json = False) -> None:

@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 
-from appliance import deployment, golden, keys, packs, place, watchlist
+from appliance import deployment, golden, keys, packs, watchlist
 from appliance.arming import Permit
+from appliance.beacon import Beacon
 from appliance.bluelist import BlueList, PressLog, monitor
 from appliance.capture import Camera
 from appliance.config import UnitConfig
-from appliance.courier import CourierSettings
 from appliance.decide import Decider, DecideRules
 from appliance.deployment import Recognisers, Site
 from appliance.detect import Detector
@@ -27,15 +26,18 @@ from appliance.embed import Embedder
 from appliance.errors import ConfigError
 from appliance.extract import Extractor, ExtractRules
 from appliance.identify import Identifier
-from appliance.link import CourierLink, make_folder
+from appliance.keeper import Over
+from appliance.layout import courier_settings as courier_settings
+from appliance.layout import prepare_state as prepare_state
+from appliance.layout import site_of as site_of
+from appliance.layout import socket_path as socket_path
+from appliance.link import CourierLink
 from appliance.mailbox import Bell
-from appliance.mqtt import BrokerAddress
 from appliance.order import OrderError
 from appliance.records import Models
 from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
 from appliance.sources import kind_of
-from appliance.tls import TlsFiles, common_name
 from appliance.track import Tracker, TrackRules
 from appliance.vision import Allowed, Lane, Summary, Vision
 from appliance.watchlist import Watchlist, utc
@@ -66,29 +68,21 @@ class Unit:
 
     vision: Vision
     link: CourierLink
-    folder: keys.KeyFolder
-    site: Site | None
     permit: Permit | None
     closing: ExitStack
 
-    def end(self, summary: Summary) -> None:
-        """Where the deployment is over for good: erase it and send the receipt. Raises BluelampError."""
-        if self.permit is None or self.site is None or self.permit.ending is None:
-            return
+    def over(self, summary: Summary) -> Over | None:
+        """What the keeper is told where the deployment is over for good."""
+        if self.permit is None or self.permit.ending is None:
+            return None
         counts = {"tracks": summary.tracks, "alerts": summary.alerts}
-        _, container = deployment.finish(self.site, self.folder, self.permit.ending, counts)
-        self.link.send(container, "receipt")
+        return Over(deployment=self.vision.deployment, reason=self.permit.ending, counts=counts)
 
     def close(self) -> int:
         """Deliver what is left and close in reverse order; returns how many alerts could not be handed over."""
         left = self.link.close(DELIVERY_SECONDS)
         self.closing.close()
         return left
-
-
-def socket_path(config: UnitConfig) -> Path:
-    """Where the courier listens."""
-    return config.unit.state / "run" / "courier.sock"
 
 
 def open_networks(config: UnitConfig) -> Networks:
@@ -123,23 +117,17 @@ def window_permit(content: Watchlist) -> Allowed:
     return permit
 
 
-def site_of(config: UnitConfig, position: str | None = None) -> Site | None:
-    """The files of the deployment, where the config names an order. `position` replaces the configured source."""
-    part = config.unit
-    if part.order is None:
-        return None
-    named = position or part.position
-    source = place.source_of(named) if named else None
-    return Site(part.keys, part.watchlist, part.order, part.state, source)
+def open_keys(config: UnitConfig) -> keys.KeyFolder:
+    """This unit's keys. Raises KeyFileError, or ConfigError where they are another machine's."""
+    folder = keys.load(config.unit.keys)
+    if folder.identity.role != "unit":
+        raise ConfigError(f"{config.unit.keys}: holds the keys of a {folder.identity.role}, not of a unit")
+    return folder
 
 
-def assemble(config: UnitConfig, say: Say) -> Unit:
-    """Open everything in order: keys, models, watchlist, permit, courier, cameras, loop. Raises BluelampError."""
+def assemble(config: UnitConfig, folder: keys.KeyFolder, networks: Networks, beacon: Beacon, say: Say) -> Unit:
+    """Open everything in order: watchlist, permit, courier, cameras, loop. Raises BluelampError."""
     with ExitStack() as stack:
-        folder = keys.load(config.unit.keys)
-        if folder.identity.role != "unit":
-            raise ConfigError(f"{config.unit.keys}: holds the keys of a {folder.identity.role}, not of a unit")
-        networks = open_networks(config)
         content = deployment.open_list(config.unit.watchlist, folder, networks.models, time.time())
         site = site_of(config)
         permit = _permit(config, site, folder, networks, content, say)
@@ -153,13 +141,13 @@ def assemble(config: UnitConfig, say: Say) -> Unit:
             unit=folder.identity.name, deployment=content.manifest.deployment, lanes=lanes, bell=bell,
             detector=networks.detector, identifier=identifier, decider=Decider(_decide_rules(config)),
             sealer=_sealer(folder, content, networks.models, link, chips), outlet=link,
-            permit=permit or window_permit(content), health_seconds=config.health.seconds,
+            permit=permit or window_permit(content), health_seconds=config.health.seconds, beacon=beacon,
         )  # fmt: skip
         stack.callback(lambda: vision.identifier.watchlist.erase())
         if site is not None and permit is not None:
             _watch_rate(site, permit, vision, say)
             stack.callback(_follow_list(config, site, folder, networks.models, permit, vision, say))
-        return Unit(vision, link, folder, site, permit, stack.pop_all())
+        return Unit(vision, link, permit, stack.pop_all())
 
 
 def _permit(
@@ -193,9 +181,10 @@ def _watch_rate(site: Site, permit: Permit, vision: Vision, say: Say) -> None:
         return reason
 
     permit.rate_alarm = watched
+    vision.blue = blue
     vision.on_alert = lambda probe, candidate: blue.alerted(probe.time, candidate.category)
     if not order.fpir_disarms:
-        vision.on_second = watched
+        vision.each_second.append(watched)
 
 
 def _follow_list(
@@ -225,24 +214,6 @@ def _follow_list(
         thread.join(5.0)
 
     return stop
-
-
-def courier_settings(config: UnitConfig) -> CourierSettings:
-    """What the courier needs: paths and the broker, no key that opens or signs anything but TLS."""
-    files = TlsFiles(
-        ca=config.unit.keys / "ca.crt", certificate=config.unit.keys / "tls.crt", key=config.unit.keys / "tls.key"
-    )
-    return CourierSettings(
-        unit=common_name(files), tls=files, broker=BrokerAddress(host=config.broker.host, port=config.broker.port),
-        socket=socket_path(config), outbox=config.unit.state / "outbox.sqlite",
-        recall=config.unit.state / "recall.json",
-    )  # fmt: skip
-
-
-def prepare_state(config: UnitConfig) -> None:
-    """Make the folder the courier and its socket live in, private to this user."""
-    make_folder(config.unit.state)
-    make_folder(socket_path(config).parent)
 
 
 def _say_list(content: Watchlist, identifier: Identifier, say: Say) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from appliance.beacon import Beacon, NoBeacon
+from appliance.bluelist import BlueList
 from appliance.capture import Camera
 from appliance.decide import Decider
 from appliance.detect import Detector
@@ -80,24 +82,36 @@ class Vision:
     health_seconds: float = 10.0
     meter: Meter = field(default_factory=Meter)
     on_alert: Callable[[Probe, Candidate], None] | None = None
-    on_second: Callable[[], object] | None = None
+    on_turn: Callable[[], object] = lambda: None
+    each_second: list[Callable[[], object]] = field(default_factory=list)
+    beacon: Beacon = field(default_factory=NoBeacon)
+    blue: BlueList | None = None
+    sandbox: tuple[str, ...] = ()
     _newer: Identifier | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _health_due: float = 0.0
     _permit_due: float = 0.0
 
     def run(self) -> Summary:
-        """Scan until there is a reason not to."""
+        """Scan until there is a reason not to. Raises BeaconError where the lamp cannot be lit, and reads nothing."""
         refusal = self._refusal()
         if refusal is None:
-            for lane in self.lanes:
-                lane.camera.start()
-            refusal = self._loop()
+            refusal = self._scan()
         for lane in self.lanes:
-            lane.camera.stop()
             lane.extractor.forget(lane.tracker.finish())
         self._send_health("ended" if refusal is None else "disarmed")
         return self._summary(refusal or "")
+
+    def _scan(self) -> str | None:
+        """The lamp burns from before the first picture until after the last."""
+        with self.beacon.lit():
+            try:
+                for lane in self.lanes:
+                    lane.camera.start()
+                return self._loop()
+            finally:
+                for lane in self.lanes:
+                    lane.camera.stop()
 
     def use(self, newer: Identifier) -> None:
         """Search another version of the watchlist from the next frame on; the old one is erased. From any thread."""
@@ -126,6 +140,7 @@ class Vision:
                     self._process(lane, frame)
                     worked = True
             self._tick()
+            self.on_turn()
             if not worked:
                 if all(lane.camera.finished for lane in self.lanes):
                     return None
@@ -168,8 +183,8 @@ class Vision:
         if steady < self._permit_due:
             return None
         self._permit_due = steady + 1.0
-        if self.on_second is not None:
-            self.on_second()
+        for act in self.each_second:
+            act()
         return self.permit(time.time(), steady)
 
     def _swap(self) -> None:
@@ -191,6 +206,7 @@ class Vision:
     def health(self, state: Literal["armed", "disarmed", "ended"] = "armed") -> Health:
         """The counts of this moment."""
         meter = self.meter
+        passes, found, false = self.blue.counts() if self.blue is not None else (0, 0, 0)
         return Health(
             unit=self.unit, deployment=self.deployment, time=time.time(), uptime=round(meter.uptime, 1), state=state,
             cameras=tuple(lane.camera.health() for lane in self.lanes), faces=meter.faces,
@@ -198,7 +214,8 @@ class Vision:
             queued=self.outlet.counts.queued + self.outlet.pending, stages=meter.stages(),
             resident_bytes=resident_bytes(),
             temperature=temperature(), watchlist_entries=len(self.identifier.watchlist.templates),
-            watchlist_recall=self.identifier.recall.share,
+            watchlist_recall=self.identifier.recall.share, blue_passes=passes, blue_found=found, false_alerts=false,
+            beacon=self.beacon.state, sandbox=self.sandbox,
         )  # fmt: skip
 
     def _summary(self, stopped: str) -> Summary:

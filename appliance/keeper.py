@@ -1,0 +1,190 @@
+"""The keeper: the one process that may destroy a deployment's key. No network, no camera, and it lives for seconds.
+
+    client -> keeper   u32 length | JSON Over      the deployment is over: why, and vision's counts
+    keeper -> client   u32 length | JSON Answer    once key, list and arming are gone and the receipt is on disk
+
+One connection is one record and one answer. The kernel says who asks. Besides that it judges by itself (`once`, every
+minute by a timer): the end of a window does not depend on vision being alive. Receipts go to the courier's socket, and
+lie beside their signed form until a courier has taken them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from appliance import deployment, keys, layout, link, seal
+from appliance.config import UnitConfig
+from appliance.deployment import Site
+from appliance.erasure import SEALED, Reason
+from appliance.errors import BluelampError, ConfigError, CourierError
+from appliance.limits import LIMITS
+from appliance.link import CourierLink
+from appliance.order import Name, OrderError
+from appliance.records import Record
+
+GRACE = 15.0  # seconds vision has to end a deployment itself: it knows the counts
+IDLE_SECONDS = 10.0  # a keeper that systemd started for a connection ends when so long nobody asks
+_TALK_SECONDS = 5.0
+_ANSWER_SECONDS = 30.0  # a slow card may take long to overwrite a key
+_COURIER_SECONDS = 5.0
+
+
+class KeeperError(CourierError):
+    """No keeper answers, or it could not end the deployment."""
+
+
+class Over(Record):
+    """Why a deployment is over, or whichever is armed; `counts` are of tracks and alerts, nobody's."""
+
+    format: int = Field(default=1, ge=1, le=1)
+    deployment: str | None = Field(default=None, pattern=Name)
+    reason: Reason
+    counts: dict[str, int] = Field(default_factory=dict, max_length=20)
+
+
+class Answer(Record):
+    """`ended`: key and list of the deployment are gone. Else `error` says why not."""
+
+    ended: bool
+    error: str = Field(default="", max_length=600)
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Ends deployments of one unit. It opens the keys for each ending anew: while it waits, it holds none."""
+
+    config: UnitConfig
+    site: Site
+    say: Callable[[str], None]
+
+    def end(self, over: Over) -> Answer:
+        """End the armed deployment; an ending that happened already is as good. Raises BluelampError, OSError."""
+        folder = keys.load(self.site.key_folder)
+        try:
+            armed = deployment.read_armed(self.site, folder).deployment
+            if over.deployment not in (None, armed):
+                return Answer(ended=False, error=f"{armed} is armed here, not {over.deployment}; disarm that one")
+            receipt, _ = deployment.finish(self.site, folder, over.reason, over.counts)
+        except OrderError:
+            return Answer(ended=True)  # by another, a moment ago
+        count = len(receipt.files)
+        self.say(f"{receipt.deployment} is over ({receipt.reason}): key and {count} sealed files destroyed")
+        return Answer(ended=True)
+
+    def judge(self, grace: float = GRACE) -> None:
+        """End the armed deployment where files and clock say that it is over. Raises BluelampError, OSError."""
+        if not self.site.armed.exists():
+            self.site.disarm.unlink(missing_ok=True)
+            return
+        folder = keys.load(self.site.key_folder)
+        with suppress(OrderError):  # ended by another, a moment ago
+            reason = deployment.due(self.site, folder, grace)
+            if reason is not None:
+                self.end(Over(reason=reason))
+
+    def hand_over(self) -> bool:
+        """Give every receipt that no courier took yet to the courier; False where some are left, which is said."""
+        waiting = sorted((self.site.state / "receipts").glob(f"*{SEALED}"))
+        left = [path for path in waiting if not self._delivered(path)]
+        if left:
+            path = left[0].with_suffix(".json")
+            self.say(f"no courier took the receipt; it is sent as soon as one runs, or bring {path} to the base")
+        return not left
+
+    def _delivered(self, path: Path) -> bool:
+        blob = path.read_bytes()
+        link_ = CourierLink(
+            layout.socket_path(self.config), seal.take_apart(blob, LIMITS.envelope_bytes).header.deployment,
+            say=lambda line: None,
+        )  # fmt: skip
+        link_.send(blob, "receipt")
+        if link_.close(_COURIER_SECONDS) or link_.counts.dropped:
+            return False
+        path.unlink(missing_ok=True)
+        return True
+
+
+def keeper_of(config: UnitConfig, say: Callable[[str], None]) -> Keeper:
+    """The keeper of a unit. Raises ConfigError where the configuration names no order: nothing is ever armed."""
+    part = config.unit
+    if part.order is None:
+        raise ConfigError("the configuration names no order; set 'order' under [unit]: without one nothing is armed")
+    return Keeper(config, Site(part.keys, part.watchlist, part.order, part.state, courier=part.courier_folder), say)
+
+
+class Desk:
+    """The keeper's end of the local socket."""
+
+    def __init__(self, keeper: Keeper, listener: socket.socket) -> None:
+        self._keeper, self._listener = keeper, listener
+        self._allowed = {0, os.getuid(), *layout.uids(keeper.config.unit.users)}
+
+    def serve(self, idle: float | None = None) -> None:
+        """Answer until `stop`, or until nobody asked for `idle` seconds."""
+        self._listener.settimeout(idle)
+        while True:
+            try:
+                stream, _ = self._listener.accept()
+            except OSError:  # stopped, or idle
+                return
+            self._attend(stream)
+
+    def stop(self) -> None:
+        """Answer no more; `serve` returns."""
+        with suppress(OSError):  # it may have stopped by itself
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _attend(self, stream: socket.socket) -> None:
+        with stream:
+            stream.settimeout(_TALK_SECONDS)
+            try:
+                link.write_record(stream, self._answered(stream))
+            except (OSError, CourierError) as error:
+                self._keeper.say(f"keeper's socket: {error}")
+        try:
+            self._keeper.hand_over()
+        except (OSError, BluelampError) as error:
+            self._keeper.say(f"the receipt could not be handed over: {error}")
+
+    def _answered(self, stream: socket.socket) -> Answer:
+        uid = link.peer_uid(stream)
+        if uid not in self._allowed:
+            raise CourierError(f"refused a process of user {uid}; only {sorted(self._allowed)} may end a deployment")
+        over = link.read_record(stream, Over)
+        try:
+            return self._keeper.end(over)
+        except (OSError, BluelampError) as error:
+            self._keeper.say(f"the deployment could not be ended: {error}")
+            return Answer(ended=False, error=str(error)[:600])
+
+
+def ask(path: Path, over: Over, patience: float = 0.0) -> None:
+    """Have the keeper at `path` end a deployment; tried for `patience` seconds. Raises KeeperError."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            answer = _asked(path, over)
+            break
+        except (OSError, CourierError) as error:
+            if time.monotonic() >= deadline:
+                raise KeeperError(f"{path}: no keeper answers ({error}); run: bluelamp-unit keeper --once") from error
+            time.sleep(0.5)
+    if not answer.ended:
+        raise KeeperError(f"the keeper could not end the deployment: {answer.error}; run: bluelamp-unit disarm")
+
+
+def _asked(path: Path, over: Over) -> Answer:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.settimeout(_ANSWER_SECONDS)
+        stream.connect(str(path))
+        link.write_record(stream, over)
+        return link.read_record(stream, Answer)

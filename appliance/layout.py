@@ -1,0 +1,80 @@
+"""Where the unit's processes find each other: sockets, the courier's folder, the files of a deployment.
+
+Nothing heavy is imported here: courier, keeper and supervisor load neither a network nor a camera.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+from collections.abc import Iterable
+from pathlib import Path
+
+from appliance import place
+from appliance.config import UnitConfig
+from appliance.courier import CourierSettings
+from appliance.deployment import Site
+from appliance.link import make_folder
+from appliance.mqtt import BrokerAddress
+from appliance.tls import TlsFiles, common_name
+
+
+def socket_path(config: UnitConfig) -> Path:
+    """Where the courier listens."""
+    return config.unit.sockets / "courier.sock"
+
+
+def keeper_path(config: UnitConfig) -> Path:
+    """Where the keeper listens."""
+    return config.unit.sockets / "keeper.sock"
+
+
+def figures_path(config: UnitConfig) -> Path:
+    """Where vision shows its newest figures."""
+    return config.unit.sockets / "vision.sock"
+
+
+def site_of(config: UnitConfig, position: str | None = None) -> Site | None:
+    """The files of the deployment, where the config names an order. `position` replaces the configured source."""
+    part = config.unit
+    if part.order is None:
+        return None
+    named = position or part.position
+    source = place.source_of(named) if named else None
+    return Site(part.keys, part.watchlist, part.order, part.state, source, part.courier_folder)
+
+
+def courier_settings(config: UnitConfig) -> CourierSettings:
+    """What the courier needs: paths and the broker, no key that opens or signs anything but TLS."""
+    files = _tls_files(config.unit.keys)
+    return CourierSettings(
+        unit=common_name(files), tls=files, broker=BrokerAddress(host=config.broker.host, port=config.broker.port),
+        socket=socket_path(config), outbox=config.unit.courier_folder / "outbox.sqlite",
+        recall=config.unit.courier_folder / "recall.json", vision_uids=tuple(uids(config.unit.users)),
+    )  # fmt: skip
+
+
+def prepare_state(config: UnitConfig) -> None:
+    """Make the folders of state, courier and sockets, private to this user where they are not there yet."""
+    for folder in (config.unit.state, config.unit.courier_folder, config.unit.sockets):
+        make_folder(folder)
+
+
+def uids(users: Iterable[str]) -> list[int]:
+    """The numbers of system users; a name that this machine does not know is said and left out."""
+    found = []
+    for name in users:
+        try:
+            found.append(pwd.getpwnam(name).pw_uid)
+        except KeyError:
+            logging.getLogger("bluelamp").warning("no user %s on this machine; 'users' under [unit] names it", name)
+    return found
+
+
+def _tls_files(folder: Path) -> TlsFiles:
+    """The courier's three TLS files: from its systemd credentials where all are delivered, else the key folder."""
+    delivered = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"))
+    names = ("ca.crt", "tls.crt", "tls.key")
+    source = delivered if all((delivered / name).is_file() for name in names) else folder
+    return TlsFiles(ca=source / names[0], certificate=source / names[1], key=source / names[2])
