@@ -100,9 +100,11 @@ def forget(db: sqlite3.Connection, names: Sequence[str], erasure: str, now: floa
     """Take pictures, identifiers, notes and keys of cases out of the file."""
     for name in names:
         db.execute("UPDATE cases SET erased = ?, erasure = ?, identifier = NULL, probe = NULL, reference = NULL, "
-                   "has_probe = 0 WHERE alert_id = ?", (now, erasure, name))  # fmt: skip
+                   "has_probe = 0, state = CASE WHEN state IN ('waiting', 'disputed') THEN 'withdrawn' ELSE state END "
+                   "WHERE alert_id = ?", (now, erasure, name))  # fmt: skip
         db.execute("UPDATE judgements SET note = NULL WHERE alert_id = ?", (name,))
         db.execute("UPDATE engagements SET followed = NULL WHERE alert_id = ?", (name,))
+        db.execute("DELETE FROM seen WHERE alert_id = ?", (name,))
         db.execute("DELETE FROM keys WHERE record = ?", (record_of(name),))
 
 

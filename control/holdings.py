@@ -25,6 +25,11 @@ def new_record(deployment: str) -> str:
     return f"{_prefix(deployment)}{uuid7()}"
 
 
+def belongs(record: str, deployment: str) -> bool:
+    """Whether a key is of a deployment's references."""
+    return record.startswith(_prefix(deployment))
+
+
 def deployments(db: sqlite3.Connection, name: str | None = None) -> list[Deployment]:
     """All deployments, the newest first, or the one of this name."""
     where, values = ("WHERE d.name = ?", (name,)) if name is not None else ("ORDER BY d.added DESC", ())

@@ -79,13 +79,13 @@ class Vault:
     def make(self, number: int) -> Epoch:
         """A new epoch's key, on disk when this returns. Raises OSError where the disk is full."""
         epoch = Epoch(number, os.urandom(_KEY))
-        write_private(self._path(number), epoch.raw)
+        write_private(self.path(number), epoch.raw)
         sync_folder(self.folder)  # its name must not be lost after the ledger has moved to it
         return epoch
 
     def load(self, number: int) -> Epoch:
         """The key of the epoch that the ledger is in. Raises KeyFileError."""
-        path = self._path(number)
+        path = self.path(number)
         raw = read_private(path)
         if len(raw) != _KEY:
             raise KeyFileError(f"{path}: {len(raw)} bytes where {_KEY} were expected; the alerts here cannot be opened")
@@ -94,14 +94,15 @@ class Vault:
     def keep_only(self, number: int) -> None:
         """Destroy the keys of all other epochs: older ones, and one whose erasure was cut off before it counted."""
         for path in self.files():
-            if path != self._path(number):
+            if path != self.path(number):
                 destroy(path)
 
     def files(self) -> list[Path]:
         """All keys that are here."""
         return sorted(p for p in self.folder.iterdir() if p.is_file())
 
-    def _path(self, number: int) -> Path:
+    def path(self, number: int) -> Path:
+        """Where the key of an epoch lies."""
         return self.folder / f"epoch-{number:08d}.key"
 
 
