@@ -12,7 +12,7 @@ from appliance.console import run_app
 from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
 from control import broker as broker_commands
-from control import recalls
+from control import deployment_cli, people_cli, recalls, serve_cli
 from control.tail import Tail, Until, tail_json, tail_table
 
 _PIPE_WIDTH = 160  # columns where there is no terminal to ask
@@ -25,6 +25,9 @@ app = typer.Typer(
 )
 app.add_typer(keys_app("control"), name="keys")
 app.add_typer(broker_commands.app, name="broker")
+deployment_cli.mount(app)
+serve_cli.mount(app)
+people_cli.mount(app)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance import keys, tls
@@ -64,6 +64,7 @@ class Desk:
             self._hearers.say(f"{error}; the roster before it stays in use")
             return False
         self._hearers.say(f"roster version {roster.version} is in use")
+        self.keys = replace(self.keys, roster=roster)
         waiting = self.inbox.use_roster(roster)
         try:
             while waiting:

@@ -8,9 +8,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from appliance.records import CourierState, Health
 from control.records import UnitView
+
+
+@dataclass(frozen=True)
+class BrokerLink:
+    """The control room's own connection: whether it stands, since when (UTC seconds), and what was last said of it."""
+
+    connected: bool
+    since: float
+    words: str
 
 
 class Fleet:
@@ -21,6 +31,20 @@ class Fleet:
         self._lock = threading.Lock()
         self._units: dict[str, UnitView] = {}
         self._strangers: dict[str, UnitView] = {}
+        self._broker = BrokerLink(False, clock(), "not connected yet")
+
+    def broker(self) -> BrokerLink:
+        """Whether alerts can arrive now. While they cannot, they wait at the broker, or at the units."""
+        with self._lock:
+            return self._broker
+
+    def note_broker(self, connected: bool, words: str) -> bool:
+        """What became of the connection. True where it came or went."""
+        with self._lock:
+            changed = connected != self._broker.connected
+            since = self._clock() if changed else self._broker.since
+            self._broker = BrokerLink(connected, since, words)
+            return changed
 
     def units(self) -> list[UnitView]:
         """Every unit, and every name that is not on the roster and wants to be heard, by name."""
@@ -41,10 +65,12 @@ class Fleet:
             self._units[health.unit] = self._heard(health.unit).model_copy(update={"health": health})
             return before is None or (before.state, before.deployment) != (health.state, health.deployment)
 
-    def note_heard(self, unit: str, missing: int) -> None:
-        """Something verified came from a unit whose chains now miss so many alerts."""
+    def note_heard(self, unit: str, missing: int) -> bool:
+        """Something verified came from a unit whose chains now miss so many alerts. True where that number changed."""
         with self._lock:
+            before = self._view(unit).missing
             self._units[unit] = self._heard(unit).model_copy(update={"missing": missing})
+            return missing != before
 
     def note_quarantine(self, quarantined: Mapping[str, int]) -> None:
         """How many messages of each unit that is not on the roster wait for a newer one."""

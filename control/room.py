@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from securesystemslib.signer import Signer
 
 from appliance.audit import Audit
 from control.fleet import Fleet
-
-if TYPE_CHECKING:
-    from control.ledger import Ledger
-    from control.people import People
+from control.ledger import Ledger
+from control.people import People
 
 
 @dataclass(frozen=True)
