@@ -5,6 +5,7 @@ A pure function of a probe, its candidates and what was already said. The machin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,10 +48,8 @@ class Decider:
         self._alerted = {a for a in self._alerted if a[:2] != (camera, track)}
 
     def _agrees(self, probe: Probe, candidate: Candidate, templates: Floats) -> bool:
-        if len(probe.agreeing) < self.rules.least_templates:
-            return False
         singles = probe.agreeing @ templates[candidate.reference]
-        return float(np.mean(singles >= self.rules.support * candidate.threshold)) >= self.rules.agreement
+        return float(supported(singles[:, None], self.rules)[0]) >= candidate.threshold
 
     def _is_new(self, probe: Probe, candidate: Candidate, now: float) -> bool:
         track_key = (probe.camera, probe.track, candidate.reference_identifier)
@@ -61,3 +60,16 @@ class Decider:
         if fresh:
             self._last[camera_key] = now
         return fresh
+
+
+def supported(singles: Floats, rules: DecideRules) -> Floats:
+    """(m,) the greatest threshold at which the single faces agree, from their scores (n, m) with m references.
+
+    Below every threshold where too few were compared. An evaluation asks this of every threshold at once.
+    """
+    if len(singles) < max(rules.least_templates, 1):
+        return np.full(singles.shape[1], -np.inf, np.float32)
+    # Rounded first: 0.6 of 5 faces are 3, whatever floating point makes of it.
+    needed = max(math.ceil(round(rules.agreement * len(singles), 9)), 1)
+    least = np.partition(singles, len(singles) - needed, axis=0)[len(singles) - needed]
+    return np.asarray(least / np.float32(rules.support), np.float32)

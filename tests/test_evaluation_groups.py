@@ -157,19 +157,42 @@ def test_too_few_identities_are_refused() -> None:
         calibrate.false_matches(Histogram())
 
 
+def reached(*scores: float) -> Floats:
+    return np.array(scores, np.float32)
+
+
+SEEN = (
+    Seen("a", "Ann", "REF-1", usable=6, reached=reached(0.7, 0.2)),
+    Seen("b", "Bo", "REF-2", usable=2, reached=reached(0.1, 0.3)),
+    Seen("c", "Cy", None, usable=5, reached=reached(0.55, 0.1)),
+    Seen("d", "Di", None),
+)
+
+
 def test_passes_are_counted_once_whatever_their_frames() -> None:
-    seen = (
-        Seen("a", "REF-1", usable=6, own=0.7, other=0.2),
-        Seen("b", "REF-2", usable=2, own=0.3, other=0.1),
-        Seen("c", None, usable=5, own=-1.0, other=0.55),
-        Seen("d", None),
-    )
-    found = Passes(seen, strays=(0.1,), references=2)
+    found = Passes(SEEN, strays=(reached(0.1, 0.0),), identifiers=("REF-1", "REF-2"))
     tpir, well, fpir = found.tpir(0.5), found.tpir(0.5, 5), found.fpir(0.5)
     assert tpir is not None and well is not None and fpir is not None
     assert (tpir.value, well.value, fpir.value) == pytest.approx((0.5, 1.0, 1 / 3))
     rows = figures.by_pass(found, {"given": 0.9})["rows"]
     assert rows[0]["words"].startswith("none in 3 trials")
+
+
+def test_a_pass_that_raises_an_alert_for_somebody_else_first_is_not_found() -> None:
+    seen = Seen("a", "Ann", "REF-1", usable=6, reached=reached(0.7, 0.8))
+    found = Passes((seen,), (), ("REF-1", "REF-2")).tpir(0.5)
+    assert found is not None
+    assert found.value == 0
+
+
+def test_passes_are_probes_of_the_same_open_set_test_as_stills() -> None:
+    found = Passes(SEEN, (), ("REF-1", "REF-2")).trials()
+    assert found.pool == 1
+    assert found.tail[:, 0] == pytest.approx([0.2, 0.1, 0.55, -1.0]), "without each one's own reference"
+    assert found.mated[:2] == pytest.approx([0.7, 0.3])
+    assert np.isnan(found.mated[2:]).all()
+    assert found.above.tolist() == [0, 0, 0, 0]
+    assert len(Passes(SEEN, (), ("REF-1", "REF-2")).trials(usable=5).mated) == 2
 
 
 def test_a_pass_stands_between_its_known_boxes() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.decide import Decider, DecideRules
+from appliance.decide import Decider, DecideRules, supported
 from appliance.extract import pooled
 from appliance.identify import Identifier
 from appliance.records import Candidate, Floats, Image, Models, Probe, Quality, Sighting
@@ -95,6 +95,21 @@ def test_faces_that_do_not_agree_make_no_alert() -> None:
     candidates = [Candidate(0, "REF-0", "warrant", 0.7, 0.5)]
     assert Decider().decide(probe(reference, singles), candidates, reference[None], 0.0) is None
     assert Decider().decide(probe(reference, singles[:1]), candidates, reference[None], 0.0) is None, "one face alone"
+
+
+@given(
+    scores=st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=9),
+    agreement=st.sampled_from([0.0, 0.2, 0.5, 0.6, 1.0]),
+    threshold=st.floats(-1, 1, width=16),
+)
+def test_the_greatest_threshold_that_faces_support_is_the_rule_at_every_threshold(
+    scores: list[float], agreement: float, threshold: float
+) -> None:
+    rules = DecideRules(least_templates=2, agreement=agreement, support=0.5)
+    share = float(np.mean(np.array(scores) >= rules.support * threshold))
+    agreed = len(scores) >= 2 and share >= agreement and share > 0
+    found = supported(np.array(scores, np.float32)[:, None], rules)[0]
+    assert (found >= threshold) == agreed
 
 
 def test_better_faces_weigh_more_in_a_tracks_template() -> None:

@@ -1,8 +1,8 @@
 """Rates for each pass of somebody before a camera, from a clip with ground truth, through the unit's own stages.
 
-A pass is found when any probe of its track reaches the threshold with its own reference first. The frames of a pass
-hang together, so passes are counted, never frames. A track that belongs to no pass (a false face) counts as a
-non-mated search of its own: on a street it would alert like any other.
+A pass is found when any probe of its track would raise an alert for its own reference, by the rules of
+appliance.decide and before any other. The frames of a pass hang together, so passes are counted, never frames. A track
+that belongs to no pass (a false face) counts as a non-mated search of its own: on a street it would alert like any.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import cast
 import cv2
 import numpy as np
 
+from appliance.decide import DecideRules, supported
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.errors import CaptureError
@@ -22,7 +23,8 @@ from appliance.extract import Extractor
 from appliance.packs import Pack
 from appliance.records import Face, Floats, Frame, Image, Probe
 from appliance.track import Tracker
-from provisioning.evaluation import intervals
+from provisioning.evaluation import identification, intervals
+from provisioning.evaluation.identification import Trials
 from provisioning.evaluation.intervals import Share
 from provisioning.truth import Box, Pass, Truth
 
@@ -32,43 +34,82 @@ CAMERA = "evaluation"
 
 @dataclass
 class Seen:
-    """What the stages made of one pass: greatest scores over its probes, and how many faces were compared.
-
-    `own` is the greatest score of its own reference in a probe in which that reference came first.
-    """
+    """What the stages made of one pass: how many faces were compared, and `reached` (m,), the greatest threshold at
+    which each reference would have raised an alert in any of its probes (see appliance.decide)."""
 
     pass_id: str
+    identity: str
     reference_identifier: str | None
     usable: int = 0
-    own: float = -1.0
-    other: float = -1.0
+    reached: Floats | None = None
 
 
 @dataclass(frozen=True)
 class Passes:
-    """All passes of a clip, and the greatest score of each track that belongs to none."""
+    """All passes of a clip before references of `identifiers`; `strays` are tracks that belong to none."""
 
     seen: tuple[Seen, ...]
-    strays: tuple[float, ...]
-    references: int
+    strays: tuple[Floats, ...]
+    identifiers: tuple[str, ...]
+
+    @property
+    def references(self) -> int:
+        """Length of the list."""
+        return len(self.identifiers)
 
     def tpir(self, threshold: float, usable: int = 0) -> Share | None:
-        """Share of mated passes (of at least `usable` compared faces) that were found; None without any."""
-        mated = [s for s in self.seen if s.reference_identifier is not None and s.usable >= usable]
-        return intervals.clopper_pearson(sum(s.own >= threshold for s in mated), len(mated)) if mated else None
+        """Share of mated passes (of at least `usable` compared faces) that raise an alert for their own reference,
+        with no other reference reaching more; None without any."""
+        found = [self._found(s, threshold) for s in self.seen if s.reference_identifier and s.usable >= usable]
+        return intervals.clopper_pearson(sum(found), len(found)) if found else None
 
     def fpir(self, threshold: float) -> Share | None:
-        """Share of non-mated passes and stray tracks that reach the threshold with anybody."""
-        scores = [s.other for s in self.seen if s.reference_identifier is None] + list(self.strays)
-        return intervals.clopper_pearson(sum(s >= threshold for s in scores), len(scores)) if scores else None
+        """Share of non-mated passes and stray tracks that raise an alert for anybody."""
+        reached = [s.reached for s in self.seen if s.reference_identifier is None] + list(self.strays)
+        events = sum(r is not None and float(r.max()) >= threshold for r in reached)
+        return intervals.clopper_pearson(events, len(reached)) if reached else None
+
+    def trials(self, usable: int = 0) -> Trials:
+        """The open-set test with passes (of at least `usable` compared faces) as probes, at any list size.
+
+        Every pass is a non-mated probe, its own reference left out, as every still is in the test on stills.
+        """
+        seen = [s for s in self.seen if s.usable >= usable]
+        scores = np.stack([self._all(s) for s in seen])
+        mated = np.full(len(seen), np.nan, np.float32)
+        for row, entry in enumerate(seen):
+            if entry.reference_identifier in self.identifiers:
+                place = self.identifiers.index(entry.reference_identifier)
+                mated[row], scores[row, place] = scores[row, place], -np.inf
+        above = np.count_nonzero(scores > mated[:, None], axis=1).astype(np.int64)
+        keep = min(identification.KEPT, self.references - 1)
+        names = {name: number for number, name in enumerate(dict.fromkeys(s.identity for s in seen))}
+        identities = np.array([names[s.identity] for s in seen], np.int64)
+        return Trials(identities, -np.sort(-scores, axis=1)[:, :keep], self.references - 1, mated, above)
+
+    def _all(self, entry: Seen) -> Floats:
+        return np.full(self.references, -1.0, np.float32) if entry.reached is None else entry.reached.copy()
+
+    def _found(self, entry: Seen, threshold: float) -> bool:
+        if entry.reached is None or entry.reference_identifier not in self.identifiers:
+            return False
+        own = entry.reached[self.identifiers.index(entry.reference_identifier)]
+        return bool(own >= threshold and own >= entry.reached.max())
 
 
 @dataclass
 class _Tracked:
-    """A track so far: votes for the pass it belongs to, and its probes' outcomes as (faces, reference, score)."""
+    """A track so far: votes for the pass it belongs to, and what its probes reached together."""
 
     votes: dict[str, int] = field(default_factory=dict)
-    outcomes: list[tuple[int, str, float]] = field(default_factory=list)
+    usable: int = 0
+    reached: Floats | None = None
+
+    def add(self, probe: Probe, references: Floats, rules: DecideRules) -> None:
+        """Take in one probe."""
+        reached = _reached(probe, references, rules)
+        self.usable = max(self.usable, len(probe.agreeing))
+        self.reached = reached if self.reached is None else np.maximum(self.reached, reached)
 
 
 def run(
@@ -79,8 +120,13 @@ def run(
     references: Floats,
     identifiers: list[str],
     smallest_face: float = 40.0,
+    rules: DecideRules | None = None,
 ) -> Passes:
-    """Run detection, tracking, extraction and comparison over the frames. `references` is (m, length), unit length."""
+    """Run detection, tracking, extraction, comparison and the rules of an alert over the frames.
+
+    `references` is (m, length), unit length.
+    """
+    rules = rules or DecideRules()
     find, embed = Detector(detector, smallest_face), Embedder(embedder)
     tracker, extractor = Tracker(), Extractor(CAMERA, embed)
     tracks: dict[int, _Tracked] = {}
@@ -93,9 +139,9 @@ def run(
                 votes = tracks.setdefault(track.number, _Tracked()).votes
                 votes[owner] = votes.get(owner, 0) + 1
         for probe in extractor.extract(Frame(CAMERA, number, clock, clock, image), alive):
-            tracks.setdefault(probe.track, _Tracked()).outcomes.append(_outcome(probe, references, identifiers))
+            tracks.setdefault(probe.track, _Tracked()).add(probe, references, rules)
         extractor.forget(ended)
-    return _collected(truth, tracks, len(references))
+    return _collected(truth, tracks, tuple(identifiers))
 
 
 def frames_of(clip: Path) -> Iterator[Image]:
@@ -148,24 +194,23 @@ def _box_at(entry: Pass, number: int) -> Box | None:
     return Box(number, *(float(c) for c in columns))
 
 
-def _outcome(probe: Probe, references: Floats, identifiers: list[str]) -> tuple[int, str, float]:
+def _reached(probe: Probe, references: Floats, rules: DecideRules) -> Floats:
+    """(m,) the greatest threshold at which the probe would raise an alert for each reference."""
     scores = references @ probe.template
-    row = int(scores.argmax())
-    return len(probe.agreeing), identifiers[row], float(scores[row])
+    agreed = supported(probe.agreeing @ references.T, rules)
+    return np.asarray(np.maximum(np.minimum(scores, agreed), -1.0), np.float32)
 
 
-def _collected(truth: Truth, tracks: dict[int, _Tracked], references: int) -> Passes:
-    seen = {p.pass_id: Seen(p.pass_id, p.reference_identifier) for p in truth.passes}
+def _collected(truth: Truth, tracks: dict[int, _Tracked], identifiers: tuple[str, ...]) -> Passes:
+    seen = {p.pass_id: Seen(p.pass_id, p.identity, p.reference_identifier) for p in truth.passes}
     strays = []
     for track in tracks.values():
+        if track.reached is None:
+            continue
         if not track.votes:
-            strays += [max(score for _, _, score in track.outcomes)] if track.outcomes else []
+            strays.append(track.reached)
             continue
         entry = seen[max(track.votes, key=lambda k: track.votes[k])]
-        for usable, identifier, score in track.outcomes:
-            entry.usable = max(entry.usable, usable)
-            if identifier == entry.reference_identifier:
-                entry.own = max(entry.own, score)
-            else:
-                entry.other = max(entry.other, score)
-    return Passes(tuple(seen.values()), tuple(strays), references)
+        entry.usable = max(entry.usable, track.usable)
+        entry.reached = track.reached if entry.reached is None else np.maximum(entry.reached, track.reached)
+    return Passes(tuple(seen.values()), tuple(strays), identifiers)
