@@ -1,0 +1,1 @@
+"""The console: what control-room staff see in their browsers. No build step, nothing from outside this folder."""
