@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import normalise, performance
+from appliance import normalise, performance, published
 from appliance.calibration import Calibration
 from appliance.embed import unit
 from appliance.errors import ConfigError
 from appliance.records import Floats, Models
-from provisioning.evaluation import calibrate, figures, gains, groups, identification, intervals, page, plots, published
+from provisioning.evaluation import calibrate, figures, gains, groups, identification, intervals, page, plots
 from provisioning.evaluation.groups import Labelled
 from provisioning.evaluation.identification import Numbers, Trials
 from provisioning.evaluation.passes import Passes, Seen, _box_at

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from appliance.published import figures as published_figures
 from provisioning.evaluation import groups, intervals, statistics
 from provisioning.evaluation.evaluate import GROUP_RATE, GROUP_SIZE, SIZES, Evaluation
 from provisioning.evaluation.groups import Group
 from provisioning.evaluation.intervals import Share
 from provisioning.evaluation.passes import USABLE, Passes
-from provisioning.evaluation.published import figures as published_figures
 from provisioning.evaluation.verification import Verification
 
 FORMAT = 1

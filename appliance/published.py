@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from provisioning.evaluation.intervals import Share, clopper_pearson, rule_of_three
+from appliance.bluelist import Share, share, upper
+
+REVIEW = (8, 42)  # alerts verifiably right, of alerts judged: independent review of the London trials, 2019
+LONDON = (10, 3_147_436)  # false alerts, of faces seen: London, September 2024 to September 2025
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,8 @@ class Published:
 
 def figures() -> tuple[Published, ...]:
     """Oldest first."""
-    review = clopper_pearson(8, 42)
-    none = rule_of_three(2_500_000)
-    alerts = clopper_pearson(10, 3_147_436)
+    review, alerts = share(*REVIEW), share(*LONDON)
+    none = upper(0, 2_500_000, 0.05)
     return (
         Published(
             "Metropolitan Police, January 2020", "claim at the launch", 0.70, 1e-3, None, "no method was published"
@@ -48,9 +50,9 @@ def figures() -> tuple[Published, ...]:
             "London, September 2024 to September 2025",
             "203 deployments, 3,147,436 faces",
             None,
-            alerts.value,
+            alerts.share,
             None,
-            f"10 false of 2,077 alerts, 8 of them of Black people; 962 arrests. 1 in {1 / alerts.value:,.0f} faces "
+            f"10 false of 2,077 alerts, 8 of them of Black people; 962 arrests. 1 in {1 / alerts.share:,.0f} faces "
             f"[1 in {1 / alerts.high:,.0f}, 1 in {1 / alerts.low:,.0f}]",
         ),
         Published(
@@ -64,5 +66,5 @@ def figures() -> tuple[Published, ...]:
     )
 
 
-def _percent(share: Share) -> str:
-    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+def _percent(found: Share) -> str:
+    return f"{found.share:.0%} [{found.low:.0%}, {found.high:.0%}]"
