@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from appliance import check_cli, fetch, field_cli, golden, packs, processes_cli
+from appliance import attest_cli, check_cli, fetch, field_cli, golden, packs, processes_cli
 from appliance import config as configs
 from appliance.console import run_app
 from appliance.detect import Detector
@@ -31,7 +31,7 @@ First use: `keys` makes this unit's keys and a request; the base answers with an
 the base issues a watchlist sealed to this unit; `config` writes a commented configuration; `run` scans.
 
 Exit codes: 0 done, 1 failed, 2 config or usage, 3 camera or clip, 4 model pack, 5 seal, order or watchlist, 6 keys,
-7 courier or keeper.
+7 courier or keeper, 11 attestation.
 """,
 )
 models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here, are they whole, get larger ones.")
@@ -40,6 +40,7 @@ app.add_typer(models_app, name="models")
 field_cli.mount(app)
 processes_cli.mount(app)
 check_cli.mount(app)
+attest_cli.mount(app)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
 _out, _err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)

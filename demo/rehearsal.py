@@ -114,7 +114,7 @@ def run(
 ) -> Outcome:
     """Scan `source` (clip or folder) and collect what the control room opens. `settings` is more TOML for the unit."""
     files = BrokerFiles.of(rehearsal.folder / "broker")
-    with running_broker(files, [CONTROL], host=HOST) as broker, _listening(rehearsal, broker.address, show) as inbox:
+    with running_broker(files, [CONTROL], host=HOST) as broker, listening(rehearsal, broker.address, show) as inbox:
         text = _unit_toml(rehearsal, source, broker.address.port, pace, fps) + settings
         summary = _scan(rehearsal.folder / "unit", text)
         _wait_for(inbox, int(summary["alerts"]))
@@ -126,15 +126,18 @@ def run(
 
 
 @dataclass
-class _Inbox:
+class Inbox:
+    """What the control room has opened so far."""
+
     tail: Tail
     opened: list[Opened]
 
 
 @contextmanager
-def _listening(rehearsal: Rehearsal, address: BrokerAddress, show: Show) -> Iterator[_Inbox]:
+def listening(rehearsal: Rehearsal, address: BrokerAddress, show: Show) -> Iterator[Inbox]:
+    """A control room subscribed to the broker at `address`. Raises RehearsalError where it cannot be."""
     tail = Tail(rehearsal.control_keys, address, Until())
-    inbox = _Inbox(tail, [])
+    inbox = Inbox(tail, [])
 
     def take(opened: Opened) -> None:
         if opened.alert is not None:
@@ -167,7 +170,7 @@ def _scan(folder: Path, text: str) -> dict[str, float]:
     return summary
 
 
-def _wait_for(inbox: _Inbox, alerts: int) -> None:
+def _wait_for(inbox: Inbox, alerts: int) -> None:
     deadline = time.monotonic() + _ARRIVAL_SECONDS
     while len(inbox.opened) < alerts and time.monotonic() < deadline:
         time.sleep(0.02)

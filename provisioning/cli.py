@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from appliance.console import run_app
-from provisioning import dossier_cli, enrol_cli, issue_cli, keys_cli, order_cli, preflight_cli
+from provisioning import canary_cli, dossier_cli, enrol_cli, issue_cli, keys_cli, order_cli, preflight_cli
 from provisioning.evaluation import cli as evaluation_cli
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command()(preflight_cli.preflight)
 app.command()(issue_cli.issue)
 app.command()(issue_cli.inspect)
 app.add_typer(order_cli.app, name="order")
+app.command()(canary_cli.canary)
 app.command("dossier")(dossier_cli.make)
 app.add_typer(order_cli.receipts_app, name="receipts")
 app.add_typer(order_cli.audit_app, name="audit")

@@ -1,0 +1,115 @@
+"""`python -m demo.attest`: the privacy test of the demo deployment, with a real broker and a control room.
+
+The base makes a canary kit of the demo's street, the unit attests with it, and the control room's opened alerts are
+searched as well. Run it as root, and on an idle machine: it looks through every file that changes meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from appliance import attest, attest_cli, attest_kit, keys, packs
+from appliance import config as configs
+from appliance.attest_record import Attestation, short_digest
+from appliance.console import complain
+from appliance.errors import BluelampError
+from control.broker import BrokerFiles, running_broker
+from demo import rehearsal
+from demo.rehearsal import CONTROL, HOST, UNIT, Inbox, Rehearsal
+from demo.run import ASSETS
+from provisioning import canary
+from provisioning.canary import Wanted
+
+_ARRIVAL_SECONDS = 20.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write attestation.json, attestation.html and roster.json; 0 where nothing was found that must not be there."""
+    parser = argparse.ArgumentParser(prog="python -m demo.attest", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("attestation"), help="folder for the three files")
+    out = parser.parse_args(arguments).out
+    console = Console()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bluelamp-attest-") as temporary:
+            record, blob, roster = made(Path(temporary), out, console)
+        keys.write_public(out / "roster.json", roster)
+        console.print(f"{out / 'attestation.html'}: {short_digest(blob)}, {record.ended - record.started:.0f} s")
+        attest_cli.judge(record)
+    except BluelampError as error:
+        complain(str(error))
+        return error.exit_code
+    return 0
+
+
+def made(folder: Path, out: Path, console: Console) -> tuple[Attestation, bytes, bytes]:
+    """The attestation of a fresh unit in `folder`, its signed bytes, and the roster that names the unit."""
+    console.print("the base makes keys and a canary kit")
+    prepared = rehearsal.prepare(folder)
+    make_kit(prepared, folder / "kit")
+    record = run(prepared, folder / "kit", lambda step, words: console.print(f"[b]{step}[/] {words}"))
+    unit = keys.load(prepared.unit_keys)
+    blob = attest_cli.write(record, unit, out / "attestation.json")
+    return record, blob, (prepared.base.folder / "roster.json").read_bytes()
+
+
+def make_kit(prepared: Rehearsal, out: Path, clip: Path = ASSETS / "street.mp4") -> attest_kit.Kit:
+    """A kit of the demo's portraits for the rehearsal's unit."""
+    detector, embedder = packs.load(prepared.detector), packs.load(prepared.embedder)
+    return canary.make(prepared.base, UNIT, Wanted(clip, ASSETS / "watchlist.csv", detector, embedder), out)
+
+
+def run(prepared: Rehearsal, kit: Path, say: attest.Say, more: Sequence[Path] = ()) -> Attestation:
+    """Attest with a broker and a control room around the unit."""
+    files = BrokerFiles.of(prepared.folder / "broker")
+    with (
+        running_broker(files, [CONTROL], host=HOST) as broker,
+        rehearsal.listening(prepared, broker.address, lambda one: None) as inbox,
+    ):
+        config = prepared.folder / "unit" / "unit.toml"
+        config.write_text(_unit_toml(prepared, broker.address.port))
+        opened = attest_kit.open_kit(kit, keys.load(prepared.unit_keys), time.time())
+        return attest.attest(configs.load(config), opened, say, more=more, witness=lambda: _opened(inbox))
+
+
+def _opened(inbox: Inbox) -> list[bytes]:
+    """Everything in the alerts that the control room opened: the records, and their pictures."""
+    deadline = time.monotonic() + _ARRIVAL_SECONDS
+    while not inbox.opened and time.monotonic() < deadline:
+        time.sleep(0.05)
+    alerts = [one.alert for one in inbox.opened if one.alert is not None]
+    pictures = [base64.b64decode(alert.chip or "") for alert in alerts]
+    return [*(alert.model_dump_json().encode() for alert in alerts), *pictures]
+
+
+def _unit_toml(prepared: Rehearsal, port: int) -> str:
+    return f"""\
+[unit]
+keys = "keys"
+watchlist = "watchlist.blw"
+state = "state"
+
+[models]
+detector = {json.dumps(prepared.detector)}
+embedder = {json.dumps(prepared.embedder)}
+
+[[camera]]
+name = "street"
+source = "/dev/video0"
+
+[broker]
+host = "{HOST}"
+port = {port}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
