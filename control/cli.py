@@ -12,22 +12,22 @@ from appliance.console import run_app
 from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
 from control import broker as broker_commands
-from control import deployment_cli, people_cli, recalls, serve_cli
+from control import deployment_cli, ledger_cli, people_cli, recalls, schemas, serve_cli
 from control.tail import Tail, Until, tail_json, tail_table
 
 _PIPE_WIDTH = 160  # columns where there is no terminal to ask
 app = typer.Typer(
-    help="The control room: subscribe to units, verify and open their alerts.",
+    help="The control room: receive alerts, let people judge them, keep the record.",
     epilog="First time here: 'keys request' makes keys and a request for the base, 'keys admit' installs its answer, "
-    "then 'tail'. Exit codes: 0 done, 2 wrong usage, 5 seal, 6 keys, 9 what was waited for did not come, 10 broker.",
+    "'deployment add' takes in an order with its pictures, then 'serve'. Exit codes: 0 done, 1 failed, 2 wrong usage, "
+    "5 seal, order or dossier, 6 keys, 9 what was waited for did not come, 10 broker, 11 ledger, 12 accounts.",
     no_args_is_help=True,
     add_completion=False,
 )
 app.add_typer(keys_app("control"), name="keys")
 app.add_typer(broker_commands.app, name="broker")
-deployment_cli.mount(app)
-serve_cli.mount(app)
-people_cli.mount(app)
+for commands in (serve_cli, people_cli, deployment_cli, ledger_cli, schemas):
+    commands.mount(app)
 
 
 @app.command()
