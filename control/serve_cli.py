@@ -26,6 +26,8 @@ def serve(
                                                    "dossier.")] = 0.0,
     decoy_seed: Annotated[int | None, typer.Option(help="Seed of their schedule, to repeat it.")] = None,
     metrics: Annotated[str | None, typer.Option(help="ADDRESS:PORT for Prometheus, on loopback only.")] = None,
+    bridge: Annotated[str | None, typer.Option(help="HOST:PORT of a local MQTT broker of another system, which is told "
+                                               "of counts and states: no face, no identifier.")] = None,
 ) -> None:  # fmt: skip
     """Receive alerts, keep them encrypted, show them to staff in their browsers, and forget them in time.
 
@@ -41,7 +43,7 @@ def serve(
     settings = ServiceSettings(
         keys=keys, broker=BrokerAddress.parse(broker), store=store, listen=Listen.parse(listen), tls=tls, ttl=ttl,
         decoys=Rate(decoys_per_hour, decoy_seed), metrics=Listen.parse(metrics) if metrics else None,
-        hosts=tuple(host or ()),
+        bridge=Listen.parse(bridge) if bridge else None, hosts=tuple(host or ()),
     )  # fmt: skip
     service = Service(settings, lambda line: print(line, file=sys.stderr, flush=True))
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,6 +16,7 @@ from appliance import keys
 from appliance.errors import BluelampError, ConfigError
 from appliance.mqtt import BrokerAddress
 from control import dossiers, retention
+from control.bridge import Bridge
 from control.decoys import Decoys, Rate
 from control.dossiers import Pool
 from control.fleet import Fleet
@@ -49,6 +50,7 @@ class ServiceSettings:
     ttl: float = 600.0
     decoys: Rate = field(default_factory=Rate)
     metrics: Listen | None = None
+    bridge: Listen | None = None  # another broker, for other systems
     hosts: tuple[str, ...] = ()
 
 
@@ -118,6 +120,9 @@ class Service:
         if self._settings.metrics is not None:
             metrics = stack.enter_context(closing(Metrics(opened.room.ledger, opened.receiver, opened.room.fleet)))
             metrics.serve(self._settings.metrics)
+        if self._settings.bridge is not None:
+            bridge = Bridge(opened.room, self._settings.bridge)
+            self._thread(stack, "bridge", bridge.run, bridge.stop)
         app = make_app(opened.room, opened.site.settings)
         self._thread(stack, "console", lambda: opened.site.run(app), opened.site.stop)
 
