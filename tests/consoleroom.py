@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import controlroom
+import httpx
 from conftest import CONTROL, DEPLOYMENT, Machines
 from starlette.testclient import TestClient
 
@@ -99,17 +100,17 @@ class Visitor:
 
     client: TestClient
 
-    def get(self, path: str, **headers: str) -> object:
+    def get(self, path: str, **headers: str) -> httpx.Response:
         """Fetch."""
         return self.client.get(path, headers=headers, follow_redirects=False)
 
-    def post(self, path: str, fields: dict[str, str] | None = None, **headers: str) -> object:
+    def post(self, path: str, fields: dict[str, str] | None = None, **headers: str) -> httpx.Response:
         """Send a form from a page of the console."""
         manners = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin", "x-csrf-token": self.token()}
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.post(path, data=fields or {}, headers={**manners, **given}, follow_redirects=False)
 
-    def sign_in(self, name: str, password: str = PASSWORD) -> object:
+    def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
         """Through the form."""
         return self.post("/sign-in", {"name": name, "password": password})
 

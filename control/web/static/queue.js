@@ -73,7 +73,7 @@ export class Queue {
     button.dataset.state = row.state;
     setIcon($(".mark svg", button), MARKS[row.state]);
     say($(".row-category", button), row.category_word);
-    say($(".row-where", button), [row.camera, row.place || row.unit].join(" · "));
+    say($(".row-where", button), [`Camera ${row.camera}`, row.place || row.unit].join(" · "));
     item.classList.toggle("twin", Boolean(row.twins));
     item.classList.toggle("first", Boolean(row.first));
     if (row.first) item.dataset.words = `Same reference, ${row.twins} alerts: judge each by itself`;

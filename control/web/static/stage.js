@@ -107,7 +107,7 @@ export class Stage {
     this.detail = detail;
     const { element } = this;
     say($(".category", element), detail.category_word);
-    say($(".where", element), [detail.camera, detail.place, detail.unit].filter(Boolean).join(" · "));
+    say($(".spot", element), [`Camera ${detail.camera}`, detail.place, detail.unit].filter(Boolean).join(" · "));
     say($(".probe-words", element), `${timeOfDay(detail.captured)} UTC · picture quality ${detail.quality_word} · ${Math.round(detail.interocular)} px between the eyes`);
     say($(".reference-words", element), [detail.reference_identifier, detail.image_date && `image of ${detail.image_date}, ${detail.image_age}`, detail.reference_quality !== null && `quality ${detail.reference_quality} of 100`].filter(Boolean).join(" · "));
     $(".warnings", element).replaceChildren(...detail.warnings.map((words) => {
@@ -134,6 +134,7 @@ export class Stage {
     const box = $(".result", this.element);
     box.hidden = detail.may_judge || detail.may_rule;
     box.dataset.state = detail.state;
+    mark(this.element, "data-over", !box.hidden);
     const [shape, words] = KINDS[detail.state];
     setIcon($(".verdict svg", box), detail.mine && detail.state === "waiting" ? "check" : shape);
     const mine = detail.mine && detail.state === "waiting" ? SAID[detail.mine] : "";
