@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from appliance import attest_cli, check_cli, fetch, field_cli, golden, packs, processes_cli
+from appliance import attest_cli, check_cli, fetch, field_cli, golden, intake_cli, packs, processes_cli
 from appliance import config as configs
 from appliance.console import run_app
 from appliance.detect import Detector
@@ -38,6 +38,7 @@ models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here
 app.add_typer(keys_app("unit"), name="keys")
 app.add_typer(models_app, name="models")
 field_cli.mount(app)
+intake_cli.mount(app)
 processes_cli.mount(app)
 check_cli.mount(app)
 attest_cli.mount(app)

@@ -34,6 +34,8 @@ class Limits:
     dossier_bytes: int = 420_000_000  # as many pictures of the greatest size as a dossier may have, and a little
     dossier_references: int = 10_000
     dossier_decoys: int = 200  # pairs
+    intake_names: int = 100  # files and folders on a stick or in the upload folder
+    intake_bytes: int = 600_000_000  # of all files that are read from there: two of the longest lists, and the rest
     dossier_picture_side: int = 400  # pixels
     dossier_picture_bytes: int = 40_000
 

@@ -40,27 +40,12 @@ class ListWatch:
         self._seen = stamp
         try:
             newer = self.open_list(current.manifest.version + 1)
-            self._judge(newer, current)
+            follows(newer, current, self.order, self.unit)
         except SealError as error:
             self.say(f"a changed watchlist file was not taken: {error}")
             return None
         self.say(f"watchlist version {newer.manifest.version}: {len(newer.manifest.entries)} templates")
         return newer
-
-    def _judge(self, newer: Watchlist, current: Watchlist) -> None:
-        a, b, order = newer.manifest, current.manifest, self.order
-        named = order.for_unit(self.unit)
-        if a.deployment != b.deployment or (a.not_before, a.not_after) != (b.not_before, b.not_after):
-            raise WatchlistError("it is of another deployment or window; issue it again for this one")
-        if named is None or a.version > named.version + order.later_versions:
-            raise WatchlistError("the order does not allow a later version; ask for a new order")
-        if a.version == b.version + 1 and a.previous != current.digest:
-            raise WatchlistError("it does not follow the version in use; bring the versions in order")
-        if len(a.entries) > order.entries:
-            raise WatchlistError(f"{len(a.entries)} entries, the order allows {order.entries}")
-        own = [e.threshold for e in a.entries if e.threshold is not None]
-        if min((a.threshold, *a.category_thresholds.values(), *own)) < order.threshold:
-            raise WatchlistError(f"a threshold is under the order's {order.threshold:.3f}; issue it again")
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
@@ -68,3 +53,20 @@ class ListWatch:
         except OSError:
             return None
         return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def follows(newer: Watchlist, current: Watchlist, order: Order, unit: str) -> None:
+    """Whether `newer` may take the place of `current` under an order that is being obeyed. Raises WatchlistError."""
+    a, b = newer.manifest, current.manifest
+    named = order.for_unit(unit)
+    if a.deployment != b.deployment or (a.not_before, a.not_after) != (b.not_before, b.not_after):
+        raise WatchlistError("it is of another deployment or window; issue it again for this one")
+    if named is None or a.version > named.version + order.later_versions:
+        raise WatchlistError("the order does not allow a later version; ask for a new order")
+    if a.version == b.version + 1 and a.previous != current.digest:
+        raise WatchlistError("it does not follow the version in use; bring the versions in order")
+    if len(a.entries) > order.entries:
+        raise WatchlistError(f"{len(a.entries)} entries, the order allows {order.entries}")
+    own = [e.threshold for e in a.entries if e.threshold is not None]
+    if min((a.threshold, *a.category_thresholds.values(), *own)) < order.threshold:
+        raise WatchlistError(f"a threshold is under the order's {order.threshold:.3f}; issue it again")
