@@ -27,7 +27,7 @@ from appliance import attest_places as places
 from appliance.attest_kit import ENCODINGS, HELD, Kind, OpenKit
 from appliance.attest_needles import chance, targets
 from appliance.attest_places import Hunt, Tally
-from appliance.attest_record import Attestation, AttestError, Control, Done, Must, Surface
+from appliance.attest_record import CORES, Attestation, AttestError, Control, Done, Must, Surface
 from appliance.attest_stage import Stage, frozen, staged
 from appliance.attest_tap import Capture, OpenLine
 from appliance.attest_words import NOT_SEARCHED, WORDS
@@ -223,7 +223,7 @@ def _crashed(run: _Run, stage: Stage) -> None:
             tally.add("core file", run.hunt.searcher.file(file))
         path.unlink()  # it holds the unit's keys too
     note = f"{len(cores)} core file(s) appeared." if cores else "No core file appeared."
-    _add(run, "core files", tally, note=note + (" Cores are piped to a program here." if places.piped_cores() else ""))
+    _add(run, CORES, tally, note=note + (" Cores are piped to a program here." if places.piped_cores() else ""))
 
 
 def _packets(run: _Run, capture: Capture | None, trouble: str) -> None:

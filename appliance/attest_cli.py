@@ -48,7 +48,7 @@ def run(
 
     Searched: files that changed, outbox, messages, journal, local socket, network, memory of the courier, swap, core
     files after a forced crash, and, told apart, vision's own memory. Run it as root, disarmed, on an idle unit. Exit
-    code 11 where something was found that must not be there, or the search could not be shown to work.
+    code 13 where something was found that must not be there, or the search could not be shown to work.
     """
     from appliance import attest  # heavy, and nobody else's: the models' runtimes
     from appliance.attest_rederive import rederived

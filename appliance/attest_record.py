@@ -18,6 +18,7 @@ from appliance.order import Digest, Name
 from appliance.records import Models, Record
 
 KIND = "attestation"
+CORES = "core files"  # the surface where not even an empty piece may be
 _CROCKFORD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 Must = Literal["hold nothing", "hold matches only", "be told"]
 
@@ -25,7 +26,7 @@ Must = Literal["hold nothing", "hold matches only", "be told"]
 class AttestError(BluelampError):
     """The attestation could not be made, or it says that something was found."""
 
-    exit_code = 11
+    exit_code = 13
 
 
 class Finding(Record):
@@ -117,6 +118,7 @@ class Attestation(Record):
         if missing := sorted(set(HELD) - set(self.live)):
             found.append(f"no needle of {', '.join(missing)} was ever seen in vision's memory: other bytes occur here")
         found += [f"{s.name}: holds what it must not" for s in self.surfaces if not s.good]
+        found += [s.note for s in self.surfaces if s.name == CORES and s.pieces]
         matches = [s for s in self.surfaces if s.must == "hold matches only" and s.searched]
         found += [f"{s.name}: the matched canaries are not there, though expected" for s in matches if not s.findings]
         if not self.done.alerts:

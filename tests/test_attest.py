@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from conftest import UNIT, Machines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import demo.attest
 from appliance import attest_cli, attest_control, attest_kit, attest_needles, attest_page, attest_record, envelope, keys
 from appliance import attest_places as places
 from appliance.attest_kit import HELD, KINDS, Canary, Kind, Kit, Needle
@@ -25,6 +27,7 @@ from appliance.attest_search import Searcher
 from appliance.attest_tap import Capture, OpenLine
 from appliance.errors import SealError
 from appliance.records import Models
+from demo import rehearsal
 
 NOISE = random.Random(20200124)
 
@@ -285,3 +288,47 @@ def test_needles_of_a_face_are_long_and_varied_enough() -> None:
     found = list(attest_needles._of_pixels("chip", noisy))
     assert {n.kind for n in found} == {"chip bgr", "chip rgb"}, "60 grey bytes are too few to be beyond chance"
     assert all(len(n.blob) >= attest_needles.SHORTEST for n in found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demos_unit_keeps_nothing_and_a_page_says_so(mosquitto: None, tmp_path: Path) -> None:
+    """The whole of it: kit, processes, broker, control room, crash, search, signature.
+
+    Then the same unit once more with something left lying about, which must be found.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("reading another process's memory needs root")
+    prepared = rehearsal.prepare(tmp_path / "site")
+    kit = demo.attest.make_kit(prepared, tmp_path / "kit")
+    assert any(c.matched for c in kit.tracks)
+    assert sum(not c.matched for c in kit.tracks) > 10
+    started = time.monotonic()
+    record = demo.attest.run(prepared, tmp_path / "kit", lambda step, words: None)
+    assert time.monotonic() - started < 180
+    assert record.faults == ()
+    places_ = {s.name: s for s in record.surfaces}
+    assert {s for s in places_ if not places_[s].searched} <= {"journal", "network"}
+    assert places_["control room"].findings, "the matched faces are where they belong"
+    assert places_["files"].pieces > 0
+    assert places_["core files"].pieces == 0
+    blob = attest_cli.write(record, keys.load(prepared.unit_keys), tmp_path / "attestation.json")
+    assert attest_record.read(blob, keys.load_roster(prepared.unit_keys)) == record
+    _leaks(prepared, kit, tmp_path)
+
+
+def _leaks(prepared: rehearsal.Rehearsal, kit: Kit, folder: Path) -> None:
+    stranger = next(c for c in kit.tracks if not c.matched)
+    needle = next(n for n in stranger.needles if n.kind == "chip bgr")
+    left = folder / "left"
+    left.mkdir()
+
+    def leave(step: int, words: str) -> None:
+        if step == 5:
+            (left / "thumbnail.tmp").write_bytes(b"\1" * 7 + needle.blob)
+
+    record = demo.attest.run(prepared, folder / "kit", leave, more=[left])
+    assert record.faults == ("files: holds what it must not",)
+    found = [f for s in record.surfaces if s.name == "files" for f in s.findings]
+    assert [(f.kind, f.matched, f.canaries) for f in found if f.kind == "chip bgr"] == [("chip bgr", False, 1)]
+    assert any("thumbnail.tmp" in where for f in found for where in f.where)
