@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from appliance import attest_cli, check_cli, fetch, field_cli, golden, intake_cli, packs, processes_cli
+from appliance import attest_cli, check_cli, fetch, field_cli, golden, intake_cli, packs, processes_cli, view_cli
 from appliance import config as configs
 from appliance.console import run_app
 from appliance.detect import Detector
@@ -41,6 +41,7 @@ field_cli.mount(app)
 intake_cli.mount(app)
 processes_cli.mount(app)
 check_cli.mount(app)
+view_cli.mount(app)
 attest_cli.mount(app)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
