@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import admission, packs
+from appliance import admission, envelope, order, packs
+from appliance import preflight as preflights
 from appliance.errors import BluelampError
 from appliance.mqtt import BrokerAddress
 from control.broker import BrokerFiles, running_broker
 from control.inbox import Opened
 from control.tail import Tail, Until
-from provisioning import authority, issue, selection
+from provisioning import authority, cohort, dossier, issue, ordering, preflight, selection
 from provisioning.base import Base, open_base
 from provisioning.enrolment import Summary, enrol_images
 
@@ -109,13 +110,38 @@ def seal_list(
     )  # fmt: skip
 
 
+def authorise(rehearsal: Rehearsal, issued: issue.Issued, *, adjudicators: int = 1) -> Path:
+    """The order of what was issued, signed by the base, whose quorum is one: where it lies. Raises OrderError."""
+    detector, embedder = packs.load(rehearsal.detector), packs.load(rehearsal.embedder)
+    chosen = selection.select(rehearsal.base, detector, embedder, on=datetime.date.today())
+    question = preflight.Question(issued.threshold, order.GREATEST_FPIR, footfall=1000)
+    strangers = cohort.none(chosen.templates.shape[1])
+    looked = preflight.examine(rehearsal.base, chosen, detector, embedder, strangers, question)
+    blob = envelope.sign(looked, preflights.KIND, rehearsal.base.keys.signer)
+    template = rehearsal.folder / "order.toml"
+    template.write_text(ordering.TEMPLATE, encoding="utf-8")
+    said = ordering.details(template).model_copy(update={"adjudicators": adjudicators})
+    figures = (embedder.folder / "report" / "report.json").read_bytes()
+    drafted = ordering.draft(rehearsal.base, issued.deployment, said, blob, figures)
+    path = rehearsal.folder / "order.json"
+    path.write_bytes(ordering.sign(drafted, rehearsal.base.keys.signer))
+    return path
+
+
+def disclose(rehearsal: Rehearsal, deployment: str, decoys: Path | None = None) -> Path:
+    """The reference pictures of a deployment, sealed to the control room: where they lie."""
+    path = rehearsal.folder / f"{deployment}.dossier"
+    dossier.make(rehearsal.base, deployment, CONTROL, path, packs.load(rehearsal.detector), decoys)
+    return path
+
+
 def run(
     rehearsal: Rehearsal, source: Path, show: Show, *, pace: str = "fast", settings: str = "", fps: float = 10.0
 ) -> Outcome:
     """Scan `source` (clip or folder) and collect what the control room opens. `settings` is more TOML for the unit."""
     files = BrokerFiles.of(rehearsal.folder / "broker")
     with running_broker(files, [CONTROL], host=HOST) as broker, listening(rehearsal, broker.address, show) as inbox:
-        text = _unit_toml(rehearsal, source, broker.address.port, pace, fps) + settings
+        text = unit_toml(rehearsal, source, broker.address.port, pace, fps) + settings
         summary = _scan(rehearsal.folder / "unit", text)
         _wait_for(inbox, int(summary["alerts"]))
         health = next(iter(inbox.tail.healths.values()), None)
@@ -178,7 +204,8 @@ def _wait_for(inbox: Inbox, alerts: int) -> None:
         raise RehearsalError(f"the unit sealed {alerts} alerts, {len(inbox.opened)} arrived")
 
 
-def _unit_toml(rehearsal: Rehearsal, source: Path, port: int, pace: str, fps: float) -> str:
+def unit_toml(rehearsal: Rehearsal, source: Path, port: int, pace: str, fps: float = 10.0) -> str:
+    """The unit's configuration for a clip or folder and a broker on this machine."""
     return f"""\
 [unit]
 keys = "keys"
