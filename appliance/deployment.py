@@ -10,12 +10,10 @@ state/audit.log   the log of every act
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,27 +168,17 @@ def finish(
 ) -> tuple[Receipt, bytes]:
     """End the armed deployment: erase, and return the receipt and its sealed form for the courier.
 
-    Raises OrderError where nothing is armed. A run that was cut off is finished by calling it again; of two at once
-    one waits, and finds nothing armed.
+    Raises OrderError where nothing is armed. A run that was cut off is finished by calling it again.
     """
-    with _alone(site.state):
-        record = read_armed(site, folder)
-        later = sorted(site.watchlist.parent.glob(f"{site.watchlist.name}.next*"))
-        ending = Ending(
-            deployment=record.deployment, sealing_key=record.sealing_key, files=(site.watchlist, *later),
-            watchlist=record.watchlist, order=record.order, entries=record.entries, state=site.state,
-        )  # fmt: skip
-        if os.access(site.recall.parent, os.W_OK):  # where it is the courier's, its next recall replaces it
-            site.recall.unlink(missing_ok=True)
-        return erasure.erase(folder, ending, reason, site.audit(folder), counts)
-
-
-@contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "ending.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    record = read_armed(site, folder)
+    later = sorted(site.watchlist.parent.glob(f"{site.watchlist.name}.next*"))
+    ending = Ending(
+        deployment=record.deployment, sealing_key=record.sealing_key, files=(site.watchlist, *later),
+        watchlist=record.watchlist, order=record.order, entries=record.entries, state=site.state,
+    )  # fmt: skip
+    if os.access(site.recall.parent, os.W_OK):  # where it is the courier's, its next recall replaces it
+        site.recall.unlink(missing_ok=True)
+    return erasure.erase(folder, ending, reason, site.audit(folder), counts)
 
 
 def _age(path: Path) -> float:

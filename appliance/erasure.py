@@ -132,15 +132,23 @@ def read(blob: bytes, units: Sequence[Key]) -> Receipt:
 
 
 def destroy(path: Path) -> None:
-    """Overwrite a key file once, then remove it, each step on disk before the next."""
-    if not path.exists():
-        return  # a run that was cut off came this far already
-    size = path.stat().st_size
-    descriptor = os.open(path, os.O_WRONLY)
+    """Take a key file out of use, overwrite it once, remove it; each step on disk before the next.
+
+    Out of use first: half overwritten it would be in the way of every other key in its folder. A run that was cut off
+    is finished by calling it again.
+    """
+    doomed = path.with_name(path.name + ".gone")
+    if path.exists():
+        path.replace(doomed)
+        sync_folder(path.parent)
+    if not doomed.exists():
+        return
+    size = doomed.stat().st_size
+    descriptor = os.open(doomed, os.O_WRONLY)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(os.urandom(size))
         os.fsync(descriptor)
-    path.unlink()
+    doomed.unlink()
     sync_folder(path.parent)
 
 

@@ -10,11 +10,12 @@ lie beside their signed form until a courier has taken them.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from appliance.config import UnitConfig
 from appliance.deployment import Site
 from appliance.erasure import SEALED, Reason
 from appliance.errors import BluelampError, ConfigError, CourierError
+from appliance.keys import KeyFolder
 from appliance.limits import LIMITS
 from appliance.link import CourierLink
-from appliance.order import Name, OrderError
+from appliance.order import Name
 from appliance.records import Record
 
 GRACE = 15.0  # seconds vision has to end a deployment itself: it knows the counts
@@ -67,33 +69,45 @@ class Keeper:
 
     def end(self, over: Over) -> Answer:
         """End the armed deployment; an ending that happened already is as good. Raises BluelampError, OSError."""
-        folder = keys.load(self.site.key_folder)
-        try:
+        with self._alone():
+            if not self.site.armed.exists():
+                return Answer(ended=True)
+            folder = keys.load(self.site.key_folder)
             armed = deployment.read_armed(self.site, folder).deployment
             if over.deployment not in (None, armed):
                 return Answer(ended=False, error=f"{armed} is armed here, not {over.deployment}; disarm that one")
-            receipt, _ = deployment.finish(self.site, folder, over.reason, over.counts)
-        except OrderError:
-            return Answer(ended=True)  # by another, a moment ago
-        count = len(receipt.files)
-        self.say(f"{receipt.deployment} is over ({receipt.reason}): key and {count} sealed files destroyed")
+            self._finish(folder, over)
         return Answer(ended=True)
 
     def judge(self, grace: float = GRACE) -> None:
         """End the armed deployment where files and clock say that it is over. Raises BluelampError, OSError."""
-        if not self.site.armed.exists():
-            self.site.disarm.unlink(missing_ok=True)
-            return
-        folder = keys.load(self.site.key_folder)
-        with suppress(OrderError):  # ended by another, a moment ago
+        with self._alone():
+            if not self.site.armed.exists():
+                self.site.disarm.unlink(missing_ok=True)
+                return
+            folder = keys.load(self.site.key_folder)
             reason = deployment.due(self.site, folder, grace)
             if reason is not None:
-                self.end(Over(reason=reason))
+                self._finish(folder, Over(reason=reason))
+
+    def _finish(self, folder: KeyFolder, over: Over) -> None:
+        receipt, _ = deployment.finish(self.site, folder, over.reason, over.counts)
+        count = len(receipt.files)
+        self.say(f"{receipt.deployment} is over ({receipt.reason}): key and {count} sealed files destroyed")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One keeper at a time: of two that come at once the second finds nothing armed."""
+        self.site.state.mkdir(parents=True, exist_ok=True)
+        with (self.site.state / "ending.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def hand_over(self) -> bool:
         """Give every receipt that no courier took yet to the courier; False where some are left, which is said."""
         waiting = sorted((self.site.state / "receipts").glob(f"*{SEALED}"))
-        left = [path for path in waiting if not self._delivered(path)]
+        reachable = link.answers(layout.socket_path(self.config))
+        left = [path for path in waiting if not (reachable and self._delivered(path))]
         if left:
             path = left[0].with_suffix(".json")
             self.say(f"no courier took the receipt; it is sent as soon as one runs, or bring {path} to the base")
