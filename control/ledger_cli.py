@@ -51,6 +51,27 @@ def verify(store: Store, keys: Keys, as_json: Json = False) -> None:
                    style="green")  # fmt: skip
 
 
+def report(
+    deployment: Annotated[str, typer.Argument(help="The deployment, as its order names it.")],
+    store: Store,
+    out: Annotated[Path, typer.Option(help="A folder for report.html, report.json and report.csv.", file_okay=False)],
+) -> None:
+    """Write the report of a deployment, fit for publication: nothing in it identifies anyone.
+
+    How often the machine was right and how often people were, with 95 % limits, what became of the alerts, how long it
+    took, what was erased. The service may run meanwhile; before the end of its window a report is marked as interim.
+
+    Example: bluelamp-control report D-1 --store room-store --out report
+    """
+    from control import report as reports  # draws with matplotlib: slow to load, and only this command needs it
+
+    made = reports.write(store, deployment, out, time.time())
+    flow, machine = made.flow, made.machine
+    counts = f"{machine.faces:,} faces, {flow.arrived:,} alerts, {flow.confirmed:,} confirmed, {flow.false:,} false"
+    _out.print(f"{out / 'report.html'}: {counts}{'' if made.final else '; interim'}", markup=False)
+
+
 def mount(app: typer.Typer) -> None:
     """Put these commands into a command line."""
     app.add_typer(retention_app, name="retention")
+    app.command("report")(report)
