@@ -60,9 +60,9 @@ def _measure(folder: Path, alerts: int, rate: float) -> dict[str, float]:
     with (
         running_broker(files, [rehearsal.CONTROL], host=rehearsal.HOST) as broker,
         _listener(prepared.control_keys, broker.address) as arrived,
-        _link(prepared, broker.address) as link,
+        linked(prepared, broker.address) as link,
     ):
-        sealer = _sealer(prepared)
+        sealer = sealer_of(prepared)
         steady = _send(link, sealer, arrived, alerts, 1 / rate)
         burst = _send(link, sealer, arrived, alerts, 0.0)
     delays = np.array([arrived[n] - sent for n, sent in steady.items()]) * 1e3
@@ -80,7 +80,7 @@ def _send(link: CourierLink, sealer: Sealer, arrived: dict[int, float], alerts: 
     """Seal and send; the result is when each left, by sequence number, once all have arrived."""
     sent: dict[int, float] = {}
     for number in range(alerts):
-        container = sealer.alert(_probe(number), Candidate(0, "REF-1", "benchmark", 0.7, 0.5), time.time())
+        container = sealer.alert(probe_of(number), Candidate(0, "REF-1", "benchmark", 0.7, 0.5), time.time())
         sent[sealer.chain.sequence] = time.time()
         link.send(container, "alert")
         time.sleep(pause)
@@ -92,7 +92,7 @@ def _send(link: CourierLink, sealer: Sealer, arrived: dict[int, float], alerts: 
     return sent
 
 
-def _probe(number: int) -> Probe:
+def probe_of(number: int) -> Probe:
     """A probe whose picture is noise: a JPEG as large as a face's."""
     picture = np.random.default_rng(number).normal(128, 20, (112, 112, 3)).clip(0, 255).astype(np.uint8)
     now, quality = time.time(), Quality(40.0, 0.5, 0.0, 0.5, 0.5)
@@ -106,7 +106,8 @@ def _probe(number: int) -> Probe:
     )  # fmt: skip
 
 
-def _sealer(prepared: rehearsal.Rehearsal) -> Sealer:
+def sealer_of(prepared: rehearsal.Rehearsal) -> Sealer:
+    """A sealer of the rehearsal's unit."""
     folder = keys.load(prepared.unit_keys)
     recipient, _ = folder.control()
     sender = Sender(rehearsal.UNIT, "BENCH-2", folder.signer, recipient.public(), recipient.id)
@@ -133,7 +134,7 @@ def _listener(folder: Path, address: BrokerAddress) -> Iterator[dict[int, float]
 
 
 @contextmanager
-def _link(prepared: rehearsal.Rehearsal, address: BrokerAddress) -> Iterator[CourierLink]:
+def linked(prepared: rehearsal.Rehearsal, address: BrokerAddress) -> Iterator[CourierLink]:
     """A courier process and vision's end of its socket."""
     own = prepared.unit_keys
     files = TlsFiles(ca=own / "ca.crt", certificate=own / "tls.crt", key=own / "tls.key")

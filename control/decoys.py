@@ -28,6 +28,7 @@ _PATIENCE = 0.1  # of the time to live: a real alert that waits longer keeps dec
 _FEW = 3  # real alerts that may wait while a decoy is shown
 _AGAIN_SECONDS = 15.0  # until the next try where now is not the time
 _FRESH_SECONDS = 60.0  # age of a health report that still tells what runs
+_LATE = 0.5  # seconds from frame to arrival; a real alert that was held up is no example
 _EXAMPLES = 200  # newest real alerts whose figures decoys take after
 
 
@@ -122,14 +123,15 @@ class Decoys:
         like = pick.choice(real) if real else None
         threshold = like.threshold if like else stage.order.threshold
         score = _moved(pick, like.score, 0.02) if like else threshold + pick.uniform(0.005, 0.08)
-        observed = now - pick.uniform(0.05, 0.4)
+        late = _moved(pick, min(like.received - like.observed, _LATE) if like else 0.07, 0.4)
+        before = _moved(pick, like.observed - like.captured if like else 0.5, 0.4)
         seconds = round(_moved(pick, like.track_seconds if like else 1.6, 0.3), 2)
         return Case(
             alert_id=uuid7(now), decoy=True, unit=stage.unit, deployment=stage.order.deployment, camera=stage.camera,
             category=decoy.reference.category, reference_identifier=decoy.reference.reference_identifier,
-            captured=observed - pick.uniform(0.0, seconds), observed=observed, received=now, shown=None,
-            stale_after=observed + self._ttl, keep_until=now + stage.order.retention.alert_hours * 3600.0, erased=None,
-            score=round(min(max(score, threshold), 0.9999), 4), threshold=threshold,
+            captured=now - late - before, observed=now - late, received=now, shown=None,
+            stale_after=now - late + self._ttl, keep_until=now + stage.order.retention.alert_hours * 3600.0,
+            erased=None, score=round(min(max(score, threshold), 0.9999), 4), threshold=threshold,
             quality=round(min(_moved(pick, like.quality if like else 0.6, 0.1), 1.0), 3),
             interocular=round(_moved(pick, like.interocular if like else 34.0, 0.2), 1),
             frames=max(2, round(_moved(pick, like.frames if like else 14, 0.3))), track_seconds=seconds,

@@ -30,11 +30,11 @@ class Hearers:
 class Desk:
     """The inbox of one control room and its roster. Not thread-safe."""
 
-    def __init__(self, folder: Path, hearers: Hearers) -> None:
-        self.keys = keys.load(folder)
-        self.inbox = Inbox(self.keys)
+    def __init__(self, folder: keys.KeyFolder, hearers: Hearers) -> None:
+        self.keys = folder
+        self.inbox = Inbox(folder)
         self._hearers = hearers
-        self._roster_stamp: tuple[int, int] | None = _stamp(folder)
+        self._roster_stamp = _stamp(folder.folder)
 
     def tls_files(self) -> tls.TlsFiles:
         """The control room's certificate for the broker."""

@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from appliance import erasure, tls
 from appliance.errors import BluelampError, SealError
+from appliance.keys import KeyFolder
 from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
@@ -44,7 +44,7 @@ class Books:
 class Receiver:
     """Receives for one control room until stopped. `run` is one thread's; the other methods may be called by any."""
 
-    def __init__(self, folder: Path, broker: BrokerAddress, books: Books, *, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: KeyFolder, broker: BrokerAddress, books: Books, *, say: Callable[[str], None]) -> None:
         self._books, self._say = books, say
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -59,6 +59,11 @@ class Receiver:
         files = self._desk.tls_files()
         session = client_id(tls.common_name(files), SESSION, files)
         self._subscriber = Subscriber(broker, files, session, self.handle, status=self._status)
+
+    @property
+    def keys(self) -> KeyFolder:
+        """The control room's keys, with the roster that is in use now."""
+        return self._desk.keys
 
     def run(self) -> None:
         """Receive until `stop`, whatever broker and disk do meanwhile."""

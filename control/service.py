@@ -31,6 +31,7 @@ from control.site import Site
 from control.web.app import make_app
 
 _TICK_SECONDS = 1.0
+_POOL_SECONDS = 600.0
 Say = Callable[[str], None]
 
 
@@ -103,8 +104,8 @@ class Service:
         people = stack.enter_context(closing(People(chosen.store)))
         fleet = Fleet()
         books = Books(ledger, fleet, Quarantine(chosen.store / "quarantine"))
-        receiver = Receiver(chosen.keys, chosen.broker, books, say=self._say)
-        pools = _Pools(chosen.keys, chosen.store)
+        receiver = Receiver(folder, chosen.broker, books, say=self._say)
+        pools = _Pools(folder, chosen.store)
         decoys = Decoys(ledger, fleet, pools.now, chosen.decoys, chosen.ttl, time.time)
         room = Room(
             folder.identity.name, ledger, people, fleet, chosen.store, folder.signer, chosen.ttl,
@@ -153,21 +154,23 @@ class Service:
 
 
 class _Pools:
-    """The decoy pairs of running deployments, read once and again after a dossier came."""
+    """The decoy pairs of running deployments, read now and then, and at once after a dossier came."""
 
-    def __init__(self, folder: Path, store: Path) -> None:
+    def __init__(self, folder: keys.KeyFolder, store: Path) -> None:
         self._folder, self._store = folder, store
-        self._found: list[Pool] | None = None
+        self._found: list[Pool] = []
+        self._read = float("-inf")
 
     def now(self) -> list[Pool]:
-        """All pools. Raises DossierError."""
-        if self._found is None:
-            self._found = dossiers.pools(keys.load(self._folder), self._store, time.time())
+        """All pools; what is over is removed. Raises DossierError."""
+        if time.monotonic() - self._read > _POOL_SECONDS:
+            self._found = dossiers.pools(self._folder, self._store, time.time())
+            self._read = time.monotonic()
         return self._found
 
     def forget(self) -> None:
         """Read them again when next asked."""
-        self._found = None
+        self._read = float("-inf")
 
 
 class _Keeper:
@@ -184,6 +187,7 @@ class _Keeper:
             ("erase what is over", lambda: retention.purge(room.ledger, self._log, time.time())),
             ("look for a newer roster", opened.receiver.look_for_roster),
             ("take in deployments", self._arrivals),
+            ("look after decoys", opened.pools.now),
             ("show decoys", opened.decoys.step),
         )
 
@@ -207,7 +211,7 @@ class _Keeper:
         store = self._settings.store
         if not dossiers.has_arrivals(store):
             return
-        folder = keys.load(self._settings.keys)
+        folder = self._opened.receiver.keys
         for result in dossiers.take_arrivals(self._opened.room.ledger, folder, store, self._log):
             if isinstance(result, str):
                 self._say(f"deployment refused: {result}")

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from appliance import tls
+from appliance import keys, tls
 from appliance.errors import BluelampError
 from appliance.mqtt import BrokerAddress
 from appliance.records import Alert, CourierState, Health
@@ -46,7 +46,7 @@ class Tail:
     """Alerts as they come. `show` is called with each opened message before the broker is told that it is ours."""
 
     def __init__(self, folder: Path, broker: BrokerAddress, until: Until, *, session: str = "tail") -> None:
-        self._desk = Desk(folder, Hearers(self._opened, self._state, self._refused, self._say))
+        self._desk = Desk(keys.load(folder), Hearers(self._opened, self._state, self._refused, self._say))
         files = self._desk.tls_files()
         self.inbox = self._desk.inbox
         self.alerts = 0

@@ -97,6 +97,7 @@ def test_order_and_pictures_are_taken_in_and_listed(bench: workbench.Workbench) 
     folder = keys.load(bench.control)
     acts = audit.verify(bench.root / "store" / "audit.log", [folder.signer.public_key])
     assert any(e.act == "collection" and "dossier v1" in e.detail for e in acts)
+    assert command("retention", "verify", "--store", bench.root / "store", "--keys", bench.control).exit_code == 0
     one = dossiers.pool(folder, bench.root / "store", "D-1")
     assert one is not None
     assert (one.version, len(one.decoys)) == (1, 1)

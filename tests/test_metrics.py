@@ -30,7 +30,7 @@ class Scene:
         self.ledger, self.fleet = Ledger(store), Fleet()
         books = Books(self.ledger, self.fleet, Quarantine(store / "quarantine"))
         broker = BrokerAddress(host="127.0.0.1", port=1)
-        self.receiver = Receiver(machines.folders[CONTROL], broker, books, say=lambda line: None)
+        self.receiver = Receiver(machines.keys(CONTROL), broker, books, say=lambda line: None)
         self.metrics = Metrics(self.ledger, self.receiver, self.fleet)
         self.listen = Listen(host="127.0.0.1", port=free_port())
         self.metrics.serve(self.listen)

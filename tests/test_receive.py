@@ -51,7 +51,7 @@ class Office:
         self.ledger, self.fleet = Ledger(self.store), Fleet()
         self.ledger.listen(self.events.append)
         books = Books(self.ledger, self.fleet, Quarantine(self.store / "quarantine"))
-        self.receiver = Receiver(self.machines.folders[CONTROL], self.broker, books, say=self.said.append)
+        self.receiver = Receiver(self.machines.keys(CONTROL), self.broker, books, say=self.said.append)
 
     def restart(self) -> None:
         """As after a power cut: nothing is left but the store."""
