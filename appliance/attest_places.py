@@ -199,7 +199,9 @@ def _search_file(hunt: Hunt, path: Path, piece: str, tally: Tally) -> None:
         return
     try:
         with path.open("rb", buffering=0) as file:
-            tally.add(piece, hunt.searcher.file(file))
+            # Bounded: a file that somebody fills while it is read has no end.
+            whole = _bounded(iter(lambda: file.read(CHUNK), b""), DISK_BYTES)
+            tally.add(piece, hunt.searcher.stream(whole))
     except FileNotFoundError:
         return  # removed since it was listed
     except OSError as error:

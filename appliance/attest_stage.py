@@ -56,13 +56,9 @@ class Stage:
         attest_control.allow_cores(self._run.pid)
 
     def vision(self) -> int:
-        """The process that holds cameras and models: the run's child for it, or the run itself."""
+        """The process that holds cameras and models. Raises AttestError where it is not there."""
         assert self._run is not None
-        for pid in _descendants(self._run.pid):
-            with suppress(OSError):  # it may have ended in between
-                if b"vision" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                    return pid
-        return self._run.pid
+        return vision_of(self._run.pid)
 
     def wait(self) -> int:
         """Until the run has ended; its exit status."""
@@ -128,6 +124,15 @@ def staged(config: UnitConfig, kit: OpenKit, folder: Path) -> Iterator[Stage]:
             tap.close()
         courier.terminate()
         courier.wait(_END)
+
+
+def vision_of(run: int) -> int:
+    """The vision process below a `run`. Raises AttestError where there is none."""
+    for pid in _descendants(run):
+        with suppress(OSError):  # it may have ended in between
+            if b"vision" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pid
+    raise AttestError("no vision process runs; look at the run's messages")
 
 
 @contextmanager

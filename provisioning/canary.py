@@ -29,7 +29,7 @@ from appliance.watchlist import Entry, Manifest, Watchlist
 from provisioning import issue, pictures, table
 from provisioning.base import Base
 from provisioning.fields import Reference
-from provisioning.gate import Gate
+from provisioning.gate import Gate, Passed
 from provisioning.issue import Issued, Thresholds, Window
 from provisioning.selection import Selection
 
@@ -59,6 +59,8 @@ def make(base: Base, unit: str, wanted: Wanted, out: Path, say: Say = lambda lin
     """
     if (out / "kit.json").exists():
         raise EnrolmentError(f"{out}: already holds a kit; choose an empty folder")
+    if not wanted.clip.is_file():
+        raise EnrolmentError(f"{wanted.clip}: no such clip; give a recording with --clip")
     out.mkdir(parents=True, exist_ok=True)
     say("portraits become templates")
     selection = _selection(base, wanted)
@@ -89,14 +91,24 @@ def _selection(base: Base, wanted: Wanted) -> Selection:
     scores: list[float] = []
     listed, _ = table.rows(wanted.portraits)
     for row in listed:
+        identifier = row.values.get("reference_identifier", "")
+        if row.problem or not identifier:
+            raise EnrolmentError(f"{wanted.portraits}, line {row.number}: {row.problem or 'no reference_identifier'}")
         for path in row.images:
-            passed = gate.template(pictures.decode(pictures.read_bytes(path), path.name)[0])
-            rows.append(_reference(row.values["reference_identifier"], base.policy.blue_list))
+            passed = _passed(gate, path)
+            rows.append(_reference(identifier, base.policy.blue_list))
             templates.append(passed.template)
             scores.append(passed.score)
     if not rows:
         raise EnrolmentError(f"{wanted.portraits}: no portrait; give a CSV or a folder of portraits")
     return Selection(tuple(rows), tuple(scores), np.stack(templates).astype(np.float32), gate.models, {})
+
+
+def _passed(gate: Gate, path: Path) -> Passed:
+    try:
+        return gate.template(pictures.decode(pictures.read_bytes(path), path.name)[0])
+    except EnrolmentError as error:
+        raise EnrolmentError(f"{path.name}: {str(error).removeprefix(f'{path.name}: ')}") from error
 
 
 def _reference(identifier: str, category: str) -> Reference:

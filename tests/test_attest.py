@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import demo.attest
-from appliance import attest_cli, attest_control, attest_kit, attest_needles, attest_page, attest_record, envelope, keys
+from appliance import (
+    attest_cli,
+    attest_control,
+    attest_kit,
+    attest_needles,
+    attest_page,
+    attest_record,
+    envelope,
+    keys,
+    packs,
+)
 from appliance import attest_places as places
 from appliance.attest_kit import HELD, KINDS, Canary, Kind, Kit, Needle
 from appliance.attest_needles import Target
@@ -25,9 +36,11 @@ from appliance.attest_places import Hunt, Tally
 from appliance.attest_record import Attestation, AttestError, Control, Done, Surface, short_digest
 from appliance.attest_search import Searcher
 from appliance.attest_tap import Capture, OpenLine
-from appliance.errors import SealError
+from appliance.errors import EnrolmentError, SealError
 from appliance.records import Models
 from demo import rehearsal
+from provisioning.canary import Wanted, make
+from provisioning.policy import Policy
 
 NOISE = random.Random(20200124)
 
@@ -288,6 +301,23 @@ def test_needles_of_a_face_are_long_and_varied_enough() -> None:
     found = list(attest_needles._of_pixels("chip", noisy))
     assert {n.kind for n in found} == {"chip bgr", "chip rgb"}, "60 grey bytes are too few to be beyond chance"
     assert all(len(n.blob) >= attest_needles.SHORTEST for n in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"clip": "gone.mp4"}, "no such clip"), ({"portraits": "nobody"}, "neither references.csv nor images"), ({}, "already holds a kit")],
+)
+def test_a_kit_that_cannot_be_made_says_why(tmp_path: Path, change: dict[str, str], words: str) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    (tmp_path / "nobody").mkdir()
+    paths = {"clip": tmp_path / "clip.mp4", "portraits": tmp_path / "nobody"}
+    paths |= {name: tmp_path / value for name, value in change.items()}
+    wanted = Wanted(**paths, detector=packs.load("lamp-detector"), embedder=packs.load("lamp-embedder"))
+    if not change:
+        (tmp_path / "kit.json").write_text("{}")
+    base = SimpleNamespace(policy=Policy(categories=("wanted-on-warrant",)))
+    with pytest.raises(EnrolmentError, match=words):
+        make(base, UNIT, wanted, tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
