@@ -19,7 +19,7 @@ from provisioning.evaluation.groups import Labelled
 from provisioning.evaluation.identification import Numbers, Trials
 from provisioning.evaluation.passes import Passes, Seen, _box_at
 from provisioning.evaluation.statistics import Histogram
-from provisioning.evaluation.verification import all_pairs
+from provisioning.evaluation.verification import Verification, all_pairs
 from provisioning.truth import Box, Pass, Truth
 
 
@@ -116,17 +116,17 @@ def test_image_conditions_are_quarters_that_hold_every_mated_probe() -> None:
     assert [share.value for *_, share in rows] == pytest.approx([0, 0, 1, 1], abs=0.2)
 
 
-def trials() -> tuple[Trials, Histogram]:
+def trials() -> tuple[Trials, Verification]:
     templates, owners = scattered(1500, 2, 0.11, 2)
     found = identification.search(templates[1::2], owners[1::2], templates[::2], owners[::2])
-    return found, all_pairs(templates, owners).non_mated
+    return found, all_pairs(templates, owners)
 
 
 @pytest.fixture(scope="module")
 def measured() -> Calibration:
-    found, non_mated = trials()
+    found, pairs = trials()
     return calibrate.record(
-        found, non_mated, embedder="a" * 64, detector="b" * 64, made=1.0, data="made up", data_sha256="c" * 64
+        found, pairs, embedder="a" * 64, detector="b" * 64, made=1.0, data="made up", data_sha256="c" * 64
     )
 
 
@@ -150,6 +150,18 @@ def test_what_few_events_support_and_lists_longer_than_the_pool_are_marked(measu
 
 def test_the_floor_is_where_the_shortest_list_would_alert_for_one_in_a_thousand(measured: Calibration) -> None:
     assert measured.fpir_at(100, measured.floor) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_a_calibration_says_what_a_score_is_worth_as_evidence_and_old_ones_that_do_not_still_load(
+    measured: Calibration,
+) -> None:
+    assert measured.likelihood is not None
+    ratios = [measured.likelihood.log_ratio(score) for score in (-0.5, 0.0, 0.3, 0.6, 1.0)]
+    assert ratios == sorted(ratios)
+    assert ratios[0] == measured.likelihood.least < 0 < measured.likelihood.greatest == ratios[-1]
+    old = json.loads(measured.model_dump_json())
+    del old["likelihood"]
+    assert Calibration.model_validate(old).likelihood is None
 
 
 def test_too_few_identities_are_refused() -> None:
@@ -235,6 +247,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
         "data": {"name": "n", "note": "", "sha256": "c" * 64, "stills": 1, "identities": 1, "distractors": 0,
                  "failure_to_acquire": share},
         "verification": figures.verification(all_pairs(*scattered(100, 3, 0.1, 5))),
+        "evidence": None,
         "identification": {"rows": [], "det": {}, "ranks": {}},
         "operating_point": {"size": 1000, "fpir": 1e-3, "threshold": 0.5},
         "groups": [], "greatest_fmr_ratio": None, "levelled": {"groups": []}, "conditions": {}, "gains": [],

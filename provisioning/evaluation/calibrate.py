@@ -6,9 +6,10 @@ import numpy as np
 
 from appliance.calibration import Calibration, FalseMatch, Operating
 from appliance.errors import ConfigError
-from provisioning.evaluation import intervals
+from provisioning.evaluation import intervals, likelihood
 from provisioning.evaluation.identification import LEAST_EVENTS, Trials
 from provisioning.evaluation.statistics import Histogram, Tail, fit_tail
+from provisioning.evaluation.verification import Verification
 
 SIZES = (100, 1000, 2500, 10_000)
 RATES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1 / 6000, 1e-4, 3e-5, 1e-5, 1e-6)
@@ -68,7 +69,7 @@ def false_matches(non_mated: Histogram) -> list[FalseMatch]:
 
 
 def record(
-    trials: Trials, non_mated: Histogram, *, embedder: str, detector: str, made: float, data: str, data_sha256: str
+    trials: Trials, pairs: Verification, *, embedder: str, detector: str, made: float, data: str, data_sha256: str
 ) -> Calibration:
     """The whole record. Raises ConfigError where the data cannot carry one."""
     if not (~np.isnan(trials.mated)).any():
@@ -81,8 +82,9 @@ def record(
         data=data,
         data_sha256=data_sha256,
         floor=round(point(trials, FLOOR_SIZE, FLOOR_RATE)[0], 6),
-        false_matches=tuple(false_matches(non_mated)),
+        false_matches=tuple(false_matches(pairs.non_mated)),
         thresholds=tuple(operating_points(trials)),
+        likelihood=likelihood.fitted(pairs),
     )
 
 

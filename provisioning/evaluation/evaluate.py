@@ -15,7 +15,7 @@ from appliance import normalise
 from appliance.calibration import Calibration
 from appliance.packs import Pack
 from appliance.records import Floats
-from provisioning.evaluation import calibrate, gains, groups, population, rerender, verification
+from provisioning.evaluation import calibrate, gains, groups, likelihood, population, rerender, verification
 from provisioning.evaluation.dataset import Dataset, Still, fold
 from provisioning.evaluation.embeddings import CACHE, Templates, embed
 from provisioning.evaluation.gains import Gain
@@ -91,6 +91,14 @@ class Evaluation:
         rows = self.templates.found
         return verification.all_pairs(
             self.templates.plain[rows], self.dataset.identities[rows], self.dataset.distractors[rows]
+        )
+
+    @cached_property
+    def evidence(self) -> likelihood.Shown | None:
+        """What log-likelihood ratios are worth, each part of the identities judged by a line fitted on the others."""
+        rows, parts = self.templates.found, np.array([fold(s.identity, likelihood.FOLDS) for s in self.dataset.stills])
+        return likelihood.crossed(
+            self.templates.plain[rows], self.dataset.identities[rows], self.dataset.distractors[rows], parts[rows]
         )
 
     @cached_property
@@ -212,7 +220,7 @@ class Evaluation:
         """The record for the unit. Raises ConfigError where the data cannot carry one."""
         return calibrate.record(
             self.trials,
-            self.verification.non_mated,
+            self.verification,
             embedder=self.embedder.digest,
             detector=self.detector.digest,
             made=self.made,

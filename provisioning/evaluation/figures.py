@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from appliance.calibration import Likelihood
 from appliance.published import figures as published_figures
-from provisioning.evaluation import groups, intervals, statistics
+from provisioning.evaluation import groups, intervals, likelihood, statistics
 from provisioning.evaluation.evaluate import GROUP_RATE, GROUP_SIZE, SIZES, Evaluation
 from provisioning.evaluation.groups import Group
 from provisioning.evaluation.intervals import Share
@@ -51,6 +52,25 @@ def verification(result: Verification) -> dict[str, Any]:
         "words": intervals.in_words(result.non_mated.total) if result.non_mated.total else "",
         "rows": rows,
         "det": curve,
+    }
+
+
+def evidence(shown: likelihood.Shown | None, line: Likelihood | None) -> dict[str, Any] | None:
+    """Costs and curves of log-likelihood ratios on identities that their line was not fitted on; `line` is of all."""
+    if shown is None or line is None:
+        return None
+    nothing = likelihood.Evidence(np.zeros(1), np.ones(1), np.ones(1))
+    return {
+        "line": line.model_dump(),
+        "mated": shown.mated,
+        "non_mated": shown.non_mated,
+        "cllr": shown.calibrated.cllr(),
+        "cllr_min": shown.best.cllr(),
+        "ece": [
+            {"prior": p, "calibrated": shown.calibrated.ece(p), "best": shown.best.ece(p), "none": nothing.ece(p)}
+            for p in likelihood.PRIORS
+        ],
+        "tippett": [{"log_ratio": v, "mated": a, "non_mated": b} for v, a, b in shown.calibrated.tippett()],
     }
 
 
@@ -148,6 +168,7 @@ def everything(test: Evaluation, passes: dict[str, Any] | None = None) -> dict[s
             "failure_to_acquire": share(test.failures),
         },
         "verification": verification(test.verification),
+        "evidence": evidence(test.evidence, likelihood.fitted(test.verification)),
         "identification": identification(test),
         "operating_point": {"size": GROUP_SIZE, "fpir": GROUP_RATE, "threshold": test.threshold},
         "groups": by_group(test.groups),

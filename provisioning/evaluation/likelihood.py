@@ -95,6 +95,11 @@ def fit(scores: Verification) -> Likelihood:
     )
 
 
+def fitted(scores: Verification) -> Likelihood | None:
+    """The line for a calibration record; None where the comparisons are too few for one."""
+    return fit(scores) if enough(scores) else None
+
+
 def answers(line: Likelihood, scores: Verification) -> Evidence:
     """The line's answers for counted scores."""
     values, mated, non_mated = _counted(scores.mated, scores.non_mated)

@@ -42,6 +42,7 @@ def render(report: dict[str, Any]) -> str:
             f"<h1>How often {escape(packs['embedder'])} errs, and for whom</h1>",
             _head(report),
             _verification(report["verification"]),
+            _evidence(report["evidence"]),
             _identification(report["identification"]),
             _passes(report["passes"]),
             _groups(report),
@@ -80,6 +81,31 @@ def _verification(part: dict[str, Any]) -> str:
         f"{part['words']}.</p>"
         + _table(("FMR", "threshold", "FNMR [95 %]"), rows)
         + curves("Verification DET", "false match rate", "false non-match rate", lines)
+    )
+
+
+def _evidence(part: dict[str, Any] | None) -> str:
+    if not part:
+        return ""
+    line, ece = part["line"], part["ece"]
+    names = (("none", "no comparison"), ("calibrated", "calibrated"), ("best", "best possible (PAV)"))
+    costs = [Line(name, [(10 ** r["prior"], r[key]) for r in ece]) for key, name in names]
+    shares = [
+        Line(name, [(10 ** r["log_ratio"], r[key]) for r in part["tippett"]])
+        for key, name in (("mated", "mated"), ("non_mated", "non-mated"))
+    ]
+    rows = [[f"{part['cllr']:.4f}", f"{part['cllr_min']:.4f}", f"{line['least']:.2f} to {line['greatest']:.2f}"]]
+    return (
+        "<h2>As evidence</h2><p>log10 of the likelihood ratio of a comparison is "
+        f"{line['slope']:.2f} x score {line['offset']:+.2f}. Below, {part['mated']:,} mated and {part['non_mated']:,} "
+        "non-mated comparisons, each judged by a line fitted on other identities.</p>"
+        "<p class=note><b>What it is not.</b> A likelihood ratio says how much more usual a score is between two "
+        "stills of one identity than between stills of two. It is not the probability that they are of one: that "
+        "depends on how many others could have walked by. It says nothing of what anybody did. No alert is decided "
+        "by it, and no officer is shown it.</p>"
+        + _table(("Cllr (bits)", "least possible", "log10 LR that the data can support"), rows)
+        + curves("Empirical cross-entropy", "prior odds", "bits", costs, log_y=False)
+        + curves("Tippett plot", "likelihood ratio at or above", "share of comparisons", shares, log_y=False)
     )
 
 
