@@ -1,20 +1,21 @@
 """Where a camera should point: what makes its faces unusable, and what the field team can do about it, in words.
 
-Pure: faces, figures and a clock reading go in, words come out. Nothing is compared, and nothing here could tell whose
+Pure: pixels, figures and a clock reading go in, words come out. Nothing is compared, and nothing here could tell whose
 face it is. The rules are those of detection and extraction (config.py): what counts here counts when scanning.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
+import cv2
+
 from appliance import scene
 from appliance.config import UnitConfig
-from appliance.records import Face, Quality
+from appliance.records import Face, Image, Quality
 from appliance.scene import Scene
 
 WINDOW = 30.0  # seconds that a camera is judged over
@@ -22,8 +23,9 @@ Fault = Literal["small", "turned", "dark", "bright", "pale", "blurred", "poor"]
 _DARK, _BRIGHT = 50.0, 205.0  # mean grey levels of a face, as in quality.py
 _PALE = 0.5  # exposure figure under which a face has too little contrast, where it is neither dark nor bright
 _SOFT = 0.3  # sharpness figure under which a face is blurred; 1 in 100 on the demo's street is
-_OFTEN = 0.2  # share of the faces from which a fault is worth a word
-_GOOD = 0.7  # share of usable faces at which a camera stands well: people do turn their heads
+_OFTEN = 0.2  # share of those who passed from which a fault is worth a word
+_GOOD = 0.7  # share of usable faces at which a camera stands well: some people do look away
+_GONE, _LINGERING = 1.2, 5.0  # seconds unseen, and seconds in view, after which somebody's best look is judged
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Look:
 
 @dataclass(frozen=True)
 class Share:
-    """The last WINDOW seconds: faces seen, how many of them usable, medians, and how often each fault was there."""
+    """Who passed in the last WINDOW seconds, each by the best look at the face: how many were usable, the medians, and
+    how many had each fault even then."""
 
     seen: int
     usable: int
@@ -81,6 +84,13 @@ class Verdict:
 
     good: bool
     lines: tuple[str, ...]
+
+
+def level(image: Image, face: Face) -> float:
+    """Mean grey of the part of a face's box that lies in the picture (height, width, 3) uint8 BGR; 0 to 255."""
+    x, y, width, height = (round(float(v)) for v in face.box)
+    region = image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
+    return float(cv2.cvtColor(region, cv2.COLOR_BGR2GRAY).mean()) if region.size else 0.0
 
 
 def judge(face: Face, quality: Quality, level: float, wanted: Wanted) -> Look:
@@ -104,28 +114,46 @@ def judge(face: Face, quality: Quality, level: float, wanted: Wanted) -> Look:
 
 
 @dataclass
+class _Passer:
+    """One track's best look; `first` and `last` are steady seconds."""
+
+    best: Look
+    first: float
+    last: float
+
+    def counts(self, clock: float) -> bool:
+        """Somebody far off comes nearer: whoever was not usable yet is judged when gone, or after a while."""
+        return self.best.usable or clock - self.last > _GONE or clock - self.first > _LINGERING
+
+
+@dataclass
 class Recent:
-    """The faces of the last WINDOW seconds of one camera: figures only."""
+    """Who passed one camera in the last WINDOW seconds: figures only. A track's number says nothing of a person."""
 
-    _looks: deque[tuple[float, Look]] = field(default_factory=deque)
+    _passers: dict[int, _Passer] = field(default_factory=dict)
 
-    def add(self, looks: Sequence[Look], clock: float) -> None:
-        """The faces of one frame at steady second `clock`."""
-        self._looks.extend((clock, look) for look in looks)
-        while self._looks and clock - self._looks[0][0] > WINDOW:
-            self._looks.popleft()
+    def add(self, looks: Mapping[int, Look], clock: float) -> None:
+        """The looks of one frame by track, at steady second `clock`."""
+        for track, look in looks.items():
+            passer = self._passers.setdefault(track, _Passer(look, clock, clock))
+            passer.last, passer.best = clock, max(passer.best, look, key=_goodness)
+        self._passers = {n: p for n, p in self._passers.items() if clock - p.last <= WINDOW}
 
-    def share(self) -> Share:
+    def share(self, clock: float) -> Share:
         """What they come to."""
-        looks = [look for _, look in self._looks]
+        looks = [p.best for p in self._passers.values() if p.counts(clock)]
         faults: dict[Fault, int] = {}
         for look in looks:
             for fault in look.faults:
                 faults[fault] = faults.get(fault, 0) + 1
         middle = [median(values) for values in zip(*((x.width, x.interocular, x.level, x.yaw) for x in looks),
                                                    strict=True)]  # fmt: skip
-        width, interocular, level, yaw = middle or (0.0, 0.0, 0.0, 0.0)
-        return Share(len(looks), sum(x.usable for x in looks), width, interocular, level, yaw, faults)
+        width, interocular, grey, yaw = middle or (0.0, 0.0, 0.0, 0.0)
+        return Share(len(looks), sum(x.usable for x in looks), width, interocular, grey, yaw, faults)
+
+
+def _goodness(look: Look) -> tuple[bool, int, float]:
+    return look.usable, -len(look.faults), look.width
 
 
 def verdict(share: Share, found: Scene, wanted: Wanted) -> Verdict:
@@ -134,7 +162,7 @@ def verdict(share: Share, found: Scene, wanted: Wanted) -> Verdict:
     lines += [words(share, wanted) for fault, words in _WORDS.items() if share.often(fault)]
     if share.seen == 0:
         return Verdict(False, (*lines, "no face in the last 30 s: wait until somebody passes"))
-    percent = f"{share.usable / share.seen:.0%} of the faces are usable"
+    percent = f"{share.usable} of {share.seen} who passed had a usable face"
     if lines:
         return Verdict(False, (*lines, percent))
     good = share.usable >= _GOOD * share.seen

@@ -27,7 +27,7 @@ SIDE = 480  # pixels, the longer side of what is shown, and at most SHARE of the
 SHARE = 3 / 8
 SUSPECT = 1 / 4  # of the score that faces are believed at: covered in the frame where the detector suspects one
 _FOLLOW = 1 / 2  # of that score: covered for a while after it too
-_COLOUR = (52, 44, 40)  # BGR, a dark slate
+COLOUR = (52, 44, 40)  # BGR, a dark slate, whatever was there
 _MARGIN = 0.35  # of the box's longer side, added on each side: hair, chin, neck, and the box's own error
 _DRIFT = 0.5  # of the longer side a second: how much wider a patch grows while its face is not seen
 _HOLD = 0.8  # seconds a patch stays after its face was last seen
@@ -61,7 +61,7 @@ def flattened(image: Image, boxes: Floats) -> Image:
     for x, y, wide, high in boxes * np.float32(scale):
         # A pixel of the small picture holds light of its neighbours: one more on each side.
         left, top = max(int(x) - 1, 0), max(int(y) - 1, 0)
-        small[top : max(int(np.ceil(y + high)) + 1, 0), left : max(int(np.ceil(x + wide)) + 1, 0)] = _COLOUR
+        small[top : max(int(np.ceil(y + high)) + 1, 0), left : max(int(np.ceil(x + wide)) + 1, 0)] = COLOUR
     return small
 
 

@@ -26,6 +26,7 @@ from appliance.mailbox import Bell
 from appliance.quality import assess
 from appliance.records import Face, Frame, Image
 from appliance.scene import Scene
+from appliance.track import Tracker, TrackState
 
 _INTERVAL = 0.15  # seconds between two pictures of a camera: enough to aim by, and it leaves a small computer air
 _SCENE_SECONDS = 1.0  # how often focus and light are measured
@@ -64,6 +65,7 @@ class _Station:
     part: CameraPart
     camera: Camera
     veil: Veil
+    tracker: Tracker = field(default_factory=Tracker)
     recent: Recent = field(default_factory=Recent)
     scene: Scene | None = None
     scene_due: float = 0.0
@@ -171,29 +173,31 @@ class Feed:
         if station.camera.failed:
             raise CaptureError(f"camera {station.part.name} failed; see the message above")
         station.camera = self._camera(station.part)
-        station.veil = Veil(self._score)
+        station.veil, station.tracker = Veil(self._score), Tracker()
         station.camera.start()
 
     def _sight(self, station: _Station, frame: Frame, now: float) -> Sight:
         if station.scene is None or now >= station.scene_due:
             station.scene, station.scene_due = scene.look(frame.image), now + _SCENE_SECONDS
         suspected = self._detector.detect(frame.image)
-        spots = tuple(self._spot(frame.image, f) for f in suspected if f.score >= self._score)
-        station.recent.add([s.look for s in spots], now)
-        share = station.recent.share()
+        tracks, _ = station.tracker.update([f for f in suspected if f.score >= self._score], frame.clock)
+        spots = {t.number: self._spot(frame.image, t.face) for t in tracks if t.face is not None}
+        passing = {t.number for t in tracks if t.state is TrackState.CONFIRMED}
+        station.recent.add({n: spot.look for n, spot in spots.items() if n in passing}, now)
+        share = station.recent.share(now)
         station.shown += 1
         height, width = frame.image.shape[:2]
         covered = station.veil.cover(frame.image, suspected, frame.clock)
         frame.image.fill(0)  # the only picture with faces; nothing else holds it
         return Sight(
-            station.part.name, station.shown, encoded(covered), (width, height), spots, share, station.scene,
-            aim.verdict(share, station.scene, self.wanted),
+            station.part.name, station.shown, encoded(covered), (width, height), tuple(spots.values()), share,
+            station.scene, aim.verdict(share, station.scene, self.wanted),
         )  # fmt: skip
 
     def _spot(self, image: Image, face: Face) -> Spot:
         height, width = image.shape[:2]
         x, y, wide, high = (float(v) for v in face.box)
-        look = aim.judge(face, assess(image, face), _level(image, face), self.wanted)
+        look = aim.judge(face, assess(image, face), aim.level(image, face), self.wanted)
         return Spot(x / width, y / height, wide / width, high / height, look)
 
 
@@ -201,10 +205,3 @@ def encoded(image: Image) -> bytes:
     """A picture as JPEG."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG])
     return cast(bytes, np.asarray(data).tobytes())
-
-
-def _level(image: Image, face: Face) -> float:
-    """Mean grey of the part of a face's box that lies in the picture."""
-    x, y, width, height = (round(float(v)) for v in face.box)
-    region = image[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
-    return float(cv2.cvtColor(region, cv2.COLOR_BGR2GRAY).mean()) if region.size else 0.0

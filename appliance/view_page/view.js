@@ -55,7 +55,7 @@ function marks(sight) {
 
 // Two faces side by side at one scale: the one wanted, dashed, and the median one seen.
 function drawing(sight) {
-  const { share, wanted } = sight, most = 92 / Math.max(wanted.width, share.width, 1);
+  const { share, wanted } = sight, most = 82 / Math.max(wanted.width, share.width, 1);
   const face = (x, width, kind) => {
     const w = Math.max(width * most, 1), h = w * 1.25, y = 112 - h, eye = Math.max(w * .055, 1);
     const turn = kind === "want" ? 0 : Math.max(-1, Math.min(1, share.yaw)) * w * .16;
@@ -81,7 +81,7 @@ function figures(sight) {
   const percent = share.seen ? Math.round(100 * share.usable / share.seen) + " %" : "none yet";
   const turned = Math.abs(share.yaw) < .15 ? "straight" : `${share.yaw > 0 ? "right" : "left"} ${Math.abs(share.yaw).toFixed(1)} of ${wanted.yaw}`;
   const rows = [
-    ["Usable, last 30 s", share.seen ? `${percent} of ${share.seen}` : percent],
+    ["Usable faces, 30 s", share.seen ? `${percent} of ${share.seen}` : percent],
     ["Between the eyes", share.seen ? `${Math.round(share.interocular)} px, ${Math.round(wanted.interocular)} needed` : "none yet"],
     ["Light on faces", share.seen ? `${Math.round(share.level)} of 255` : "none yet"],
     ["Faces turned", share.seen ? turned : "none yet"],
