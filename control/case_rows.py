@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from appliance.order import Order
 from control.records import Case, Engagement, Judgement, ReferencePicture
 from control.vault import DataKey
 
@@ -48,6 +49,18 @@ def insert(db: sqlite3.Connection, case: Case, key: DataKey, probe: bytes | None
     values += [json.dumps(case.notes), key.seal("identifier", case.reference_identifier.encode())]
     values.append(None if probe is None else key.seal("probe", probe))
     db.execute(f"INSERT INTO cases ({', '.join(_INSERT)}) VALUES ({', '.join('?' * len(_INSERT))})", values)
+
+
+def apply_order(db: sqlite3.Connection, order: Order) -> None:
+    """Put alerts that came before their order under it: how many must judge, and how long they are kept."""
+    db.execute("UPDATE cases SET required = ? WHERE deployment = ? AND state = 'waiting'",
+               (order.adjudicators, order.deployment))  # fmt: skip
+    db.execute("UPDATE cases SET keep_until = min(keep_until, received + ?) WHERE deployment = ? AND NOT EXISTS "
+               "(SELECT 1 FROM engagements e WHERE e.alert_id = cases.alert_id AND e.outcome = 'confirmed')",
+               (order.retention.alert_hours * 3600.0, order.deployment))  # fmt: skip
+    db.execute("UPDATE cases SET keep_until = min(keep_until, decided + ?) WHERE deployment = ? AND EXISTS "
+               "(SELECT 1 FROM engagements e WHERE e.alert_id = cases.alert_id AND e.outcome = 'confirmed')",
+               (order.retention.confirmed_days * 86400.0, order.deployment))  # fmt: skip
 
 
 def move(db: sqlite3.Connection, case: Case) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from appliance.erasure import Receipt
 from appliance.order import Order
 from appliance.records import Health
-from control import holdings
+from control import case_rows, holdings
 from control.adjudication import LedgerError
 from control.bell import Bell, Listener
 from control.records import Deployment, Event, ReferencePicture
@@ -40,13 +40,17 @@ class LedgerBase:
         self._room.close()
 
     def add_deployment(self, order: Order, digest: str) -> Deployment:
-        """Take in an order, once. `digest` is its document's SHA-256. Raises LedgerError where another has its name."""
+        """Take in an order, once; alerts that came before it are under it from now on.
+
+        `digest` is its document's SHA-256. Raises LedgerError where another order has its name.
+        """
 
         def work(db: sqlite3.Connection) -> None:
             if any(known.digest != digest for known in holdings.deployments(db, order.deployment)):
                 raise LedgerError(f"{order.deployment}: another order of this name is here; one name, one order")
             if not holdings.deployments(db, order.deployment):
                 holdings.add(db, order, digest, self._clock())
+                case_rows.apply_order(db, order)
                 self._bell.write(db, "deployment", order.deployment, "order")
 
         self._write(work)

@@ -63,8 +63,10 @@ def report(
 
     Example: bluelamp-control report D-1 --store room-store --out report
     """
-    from control import report as reports  # draws with matplotlib: slow to load, and only this command needs it
-
+    try:
+        from control import report as reports  # draws with matplotlib: slow to load, and only this command needs it
+    except ImportError as error:
+        raise LedgerError("the report needs the extra 'control': pip install 'bluelamp[control]'") from error
     made = reports.write(store, deployment, out, time.time())
     flow, machine = made.flow, made.machine
     counts = f"{machine.faces:,} faces, {flow.arrived:,} alerts, {flow.confirmed:,} confirmed, {flow.false:,} false"

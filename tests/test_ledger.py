@@ -331,3 +331,24 @@ def test_health_and_receipts_are_kept_once_and_old_ones_ignored(desk: Desk) -> N
     made = desk.ledger.deployment(DEPLOYMENT)
     assert made is not None
     assert made.receipt == "e" * 64
+
+
+def test_alerts_that_come_before_their_order_are_under_it_once_it_is_here(desk: Desk) -> None:
+    """A second adjudicator is asked for, and nothing is kept longer than the order says."""
+    early, judged = desk.alert(), desk.alert()
+    desk.see(early, ANN, BOB)
+    desk.see(judged, ANN)
+    desk.ledger.judge(judged, ANN, "same")
+    desk.ledger.engage(judged, ANN, "confirmed")
+    desk.ordered(adjudicators=2, alert_hours=1, confirmed_days=1)
+    assert desk.ledger.case(early).keep_until == desk.now + 3600
+    assert desk.ledger.case(judged).keep_until == desk.now + 86400
+    assert desk.ledger.judge(early, ANN, "same").state == "waiting"
+    assert desk.ledger.judge(early, BOB, "same").state == "engage"
+
+
+def test_two_cameras_that_see_one_reference_make_two_cases(desk: Desk) -> None:
+    front, rear = desk.alert(camera="front"), desk.alert(camera="rear")
+    assert {(c.alert_id, c.camera, c.reference_identifier) for c in desk.ledger.cases()} == {
+        (front, "front", "R-1"), (rear, "rear", "R-1"),
+    }  # fmt: skip
