@@ -12,7 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from appliance import attest_cli, check_cli, fetch, field_cli, golden, intake_cli, packs, processes_cli, view_cli
+from appliance import (
+    attest_cli,
+    check_cli,
+    fetch,
+    field_cli,
+    golden,
+    intake_cli,
+    packs,
+    processes_cli,
+    sandbox,
+    view_cli,
+)
 from appliance import config as configs
 from appliance.console import run_app
 from appliance.detect import Detector
@@ -126,6 +137,8 @@ def _verified(pack: packs.Pack) -> float:
 
 def main() -> None:
     """Entry point: an expected failure is one red line and its own exit code."""
+    if sys.argv[1:2] == ["vision"]:
+        sandbox.start_alone()
     run_app(app)
 
 

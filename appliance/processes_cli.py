@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from appliance import config as configs
-from appliance import layout, leash, link
+from appliance import layout, link
 from appliance.beacon import open_beacon
 from appliance.courier import run_courier
 from appliance.errors import CaptureError, CourierError
@@ -68,10 +68,8 @@ def vision(
     from appliance.shift import Shift  # heavy, and nobody else's: the models' runtimes, and the cameras'
 
     settings = configs.load(config)
-    shift = Shift(settings, say)
+    shift = Shift(settings, say, leashed)
     _on_signals(shift.stop)
-    if leashed:
-        leash.follow_parent(shift.stop)
     summary = shift.run()
     _report(asdict(summary), as_json)
     if shift.undelivered:

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from appliance import keeper, unit
+from appliance import beacon, figures, keeper, leash, sandbox, unit
 from appliance.arming import Permit
-from appliance.beacon import Beacon, open_beacon
 from appliance.config import UnitConfig
-from appliance.keys import KeyFolder
-from appliance.layout import keeper_path
-from appliance.unit import Networks
+from appliance.errors import CourierError
+from appliance.figures import Figures
+from appliance.layout import figures_path, keeper_path
+from appliance.sandbox import Sandbox
+from appliance.sources import kind_of
+from appliance.unit import Gear
 from appliance.vision import Summary
+from appliance.watchdog import Watchdog
 
 _PAUSE_SECONDS = 1.0  # how often a paused unit looks whether it may go on
 _KEEPER_SECONDS = 15.0  # how long a keeper that is just starting is waited for
@@ -27,24 +30,20 @@ class Shift:
 
     config: UnitConfig
     say: Callable[[str], None]
+    leashed: bool = False  # whether to end when standard input closes
     undelivered: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _unit: unit.Unit | None = None
 
     def run(self) -> Summary:
         """Scan to the end; the summary is of the last stretch between two pauses. Raises BluelampError."""
-        folder = unit.open_keys(self.config)
-        beacon = open_beacon(self.config.beacon, self.say)
-        networks = unit.open_networks(self.config)
-        while True:
-            summary, permit = self._stretch(folder, networks, beacon)
-            if permit is None or permit.ending is not None or not summary.stopped or self._stop.is_set():
-                return summary
-            self.say(f"paused: {summary.stopped}")
-            while permit(time.time(), time.monotonic()) is not None and permit.ending is None:
-                if self._stop.wait(_PAUSE_SECONDS):
-                    return summary
-            self.say("going on")
+        gear, shown = self._gear()
+        try:
+            return self._stretches(gear)
+        finally:
+            gear.watchdog.stopping("ended")
+            if shown is not None:
+                shown.stop()
 
     def stop(self) -> None:
         """End after the frame at hand."""
@@ -52,8 +51,44 @@ class Shift:
         if self._unit is not None:
             self._unit.vision.stop()
 
-    def _stretch(self, folder: KeyFolder, networks: Networks, beacon: Beacon) -> tuple[Summary, Permit | None]:
-        assembled = unit.assemble(self.config, folder, networks, beacon, self.say)
+    def _gear(self) -> tuple[Gear, Figures | None]:
+        """What lasts for the whole shift, in the order in which rights are given up (sandbox.py)."""
+        config, given_up = self.config, Sandbox(self.say, self.config.sandbox.require)
+        folder = unit.open_keys(config)
+        lamp = beacon.open_beacon(config.beacon, self.say)
+        shown = self._figures()
+        kinds = {kind_of(c.source) for c in config.camera}
+        given_up.files([*beacon.writable(config.beacon), *sandbox.devices(bool(kinds & {"v4l2", "gstreamer"}))])
+        if self.leashed:
+            leash.follow_parent(self.stop)
+        networks = unit.open_networks(config)
+        given_up.calls(_networked(config))
+        if shown is not None:
+            shown.start()
+        show = shown.show if shown is not None else lambda health: None
+        return Gear(folder, networks, lamp, Watchdog(self.say), show, given_up.got), shown
+
+    def _figures(self) -> Figures | None:
+        try:
+            return figures.serve(figures_path(self.config))
+        except (OSError, CourierError) as error:
+            self.say(f"no figures for status: {error}")
+            return None
+
+    def _stretches(self, gear: Gear) -> Summary:
+        while True:
+            summary, permit = self._stretch(gear)
+            if permit is None or permit.ending is not None or not summary.stopped or self._stop.is_set():
+                return summary
+            self.say(f"paused: {summary.stopped}")
+            while permit(time.time(), time.monotonic()) is not None and permit.ending is None:
+                gear.watchdog.paused(summary.stopped)
+                if self._stop.wait(_PAUSE_SECONDS):
+                    return summary
+            self.say("going on")
+
+    def _stretch(self, gear: Gear) -> tuple[Summary, Permit | None]:
+        assembled = unit.assemble(self.config, gear, self.say)
         self._unit = assembled
         if self._stop.is_set():
             assembled.vision.stop()
@@ -65,3 +100,11 @@ class Shift:
         finally:
             self.undelivered += assembled.close()
         return summary, assembled.permit
+
+
+def _networked(config: UnitConfig) -> str:
+    """What needs the network in this very process, in words; empty: nothing."""
+    needed = [f"camera {c.name}" for c in config.camera if kind_of(c.source) == "rtsp"]
+    if config.unit.position is not None and config.unit.position.startswith("gpsd"):
+        needed.append("gpsd")
+    return ", ".join(needed)

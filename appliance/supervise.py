@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import courier, layout, link, locker
+from appliance import courier, layout, link, locker, sandbox
 from appliance.beacon import BeaconError, open_beacon
 from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
@@ -179,7 +179,7 @@ def summary_of(ended: Ended) -> dict[str, object]:
 def _spawn(path: Path, secret: tuple[int, ...]) -> subprocess.Popen[str]:
     """Vision as a child. Its standard input stays open as long as we live (leash.py)."""
     command = [sys.executable, "-m", "appliance.cli", "vision", "--config", str(path), "--json", "--leash"]
-    more = {"OPENBLAS_NUM_THREADS": "1"}
+    more = dict(sandbox.ALONE)
     if sys.stderr.isatty():
         more["FORCE_COLOR"] = "1"
     return subprocess.Popen(

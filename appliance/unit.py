@@ -34,12 +34,13 @@ from appliance.layout import socket_path as socket_path
 from appliance.link import CourierLink
 from appliance.mailbox import Bell
 from appliance.order import OrderError
-from appliance.records import Models
+from appliance.records import Health, Models
 from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
 from appliance.sources import kind_of
 from appliance.track import Tracker, TrackRules
 from appliance.vision import Allowed, Lane, Summary, Vision
+from appliance.watchdog import Watchdog
 from appliance.watchlist import Watchlist, utc
 
 GREETING_SECONDS = 5.0  # how long to wait for the courier to say where the chain of alerts stands
@@ -60,6 +61,18 @@ class Networks:
     def models(self) -> Models:
         """Digests of the packs."""
         return self.packs.models
+
+
+@dataclass(frozen=True)
+class Gear:
+    """What lasts while stretches of scanning come and go. `show` takes the newest figures."""
+
+    folder: keys.KeyFolder
+    networks: Networks
+    beacon: Beacon
+    watchdog: Watchdog
+    show: Callable[[Health], None]
+    given_up: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,9 @@ def open_keys(config: UnitConfig) -> keys.KeyFolder:
     return folder
 
 
-def assemble(config: UnitConfig, folder: keys.KeyFolder, networks: Networks, beacon: Beacon, say: Say) -> Unit:
+def assemble(config: UnitConfig, gear: Gear, say: Say) -> Unit:
     """Open everything in order: watchlist, permit, courier, cameras, loop. Raises BluelampError."""
+    folder, networks = gear.folder, gear.networks
     with ExitStack() as stack:
         content = deployment.open_list(config.unit.watchlist, folder, networks.models, time.time())
         site = site_of(config)
@@ -141,9 +155,11 @@ def assemble(config: UnitConfig, folder: keys.KeyFolder, networks: Networks, bea
             unit=folder.identity.name, deployment=content.manifest.deployment, lanes=lanes, bell=bell,
             detector=networks.detector, identifier=identifier, decider=Decider(_decide_rules(config)),
             sealer=_sealer(folder, content, networks.models, link, chips), outlet=link,
-            permit=permit or window_permit(content), health_seconds=config.health.seconds, beacon=beacon,
+            permit=permit or window_permit(content), health_seconds=config.health.seconds, beacon=gear.beacon,
+            sandbox=gear.given_up, on_turn=lambda: gear.watchdog.turned([lane.camera for lane in lanes]),
         )  # fmt: skip
         stack.callback(lambda: vision.identifier.watchlist.erase())
+        vision.each_second.append(lambda: gear.show(vision.health()))
         if site is not None and permit is not None:
             _watch_rate(site, permit, vision, say)
             stack.callback(_follow_list(config, site, folder, networks.models, permit, vision, say))

@@ -210,7 +210,7 @@ def test_another_user_ends_nothing(keeping: Keeper, tmp_path: Path) -> None:
 
 
 def test_no_keeper_is_told_with_what_to_do(settings: UnitConfig) -> None:
-    with pytest.raises(KeeperError, match="no keeper answers .* run: bluelamp-unit keeper --once"):
+    with pytest.raises(KeeperError, match=r"no keeper answers .* run: bluelamp-unit keeper --once"):
         keeper.ask(layout.keeper_path(settings), Over(reason="disarmed"))
 
 
