@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import attest_control, link
+from appliance import attest_control, figures, link
 from appliance import attest_places as places
 from appliance.attest_kit import ENCODINGS, HELD, Kind, OpenKit
 from appliance.attest_needles import chance, targets
@@ -55,6 +55,7 @@ class _Run:
     disk: Tally = field(default_factory=Tally)
     courier: Tally = field(default_factory=Tally)
     live: set[Kind] = field(default_factory=set)
+    given_up: tuple[str, ...] = ()
     controls: list[Control] = field(default_factory=list)
     surfaces: list[Surface] = field(default_factory=list)
 
@@ -158,6 +159,7 @@ def _watched(run: _Run, stage: Stage) -> dict[str, int]:
     run.say(3, "faces pass: vision's memory is read")
     _sample_until(run, stage, lambda: stage.tap.held.is_set())
     run.say(4, "the last track has ended: what is left is searched")
+    _read_figures(run)
     pid, after = stage.vision(), Tally()
     note = ""
     try:
@@ -173,6 +175,17 @@ def _watched(run: _Run, stage: Stage) -> dict[str, int]:
     else:
         _add(run, "vision afterwards", after, "be told")
     return stage.summary()
+
+
+def _read_figures(run: _Run) -> None:
+    """What vision tells the status screen, and what it says it has given up."""
+    health, tally = figures.ask(run.folder / "run" / "vision.sock"), Tally()
+    if health is None:
+        run.surfaces.append(places.not_searched("figures", WORDS["figures"], "vision gave no figures"))
+        return
+    run.given_up = health.sandbox
+    tally.add("figures", run.hunt.searcher.piece(health.model_dump_json().encode()))
+    _add(run, "figures", tally)
 
 
 def _sample_until(run: _Run, stage: Stage, over: Callable[[], bool]) -> None:
@@ -272,6 +285,7 @@ def _record(run: _Run, done: Done) -> Attestation:
     return Attestation(
         unit=kit.unit, deployment=kit.deployment, started=run.started, ended=time.time(), software=software_version(),
         models=kit.models, kit=run.kit.digest, clip=kit.clip_sha256, needles=len(run.hunt.targets),
-        encodings=ENCODINGS, chance=chance(len(run.hunt.targets), size), done=done, live=tuple(sorted(run.live)),
-        controls=tuple(run.controls), surfaces=tuple(run.surfaces), not_searched=NOT_SEARCHED,
+        encodings=ENCODINGS, chance=chance(len(run.hunt.targets), size), done=done, given_up=run.given_up,
+        live=tuple(sorted(run.live)), controls=tuple(run.controls), surfaces=tuple(run.surfaces),
+        not_searched=NOT_SEARCHED,
     )  # fmt: skip

@@ -23,7 +23,8 @@ code{overflow-wrap:anywhere}.key{font:600 1.5rem/1.4 ui-monospace,monospace;lett
 """
 _TITLES = {
     "files": "Files", "outbox": "Outbox", "messages": "Printed messages", "journal": "The machine's diary",
-    "local socket": "What camera handed to network", "network": "Network traffic",
+    "local socket": "What camera handed to network", "figures": "The status screen's figures",
+    "network": "Network traffic",
     "courier memory": "Memory of the network part", "swap": "Swap", "core files": "After a forced crash",
     "vision afterwards": "Memory of the camera part, afterwards", "control room": "The control room's screen",
 }  # fmt: skip
@@ -60,8 +61,8 @@ def _summary(record: Attestation, verdict: str) -> str:
         )
     size = sum(s.size for s in record.surfaces if s.must == "hold nothing")
     return (
-        f'<div class="sum"><p><b>In this test the unit {verdict} of people it was not looking for.</b> {done.unmatched}'
-        f" faces that were not on the list walked past its camera, and {done.matched} that were. Afterwards"
+        f'<div class="sum"><p><b>In this test the unit {verdict} of people it was not looking for.</b> Its camera'
+        f" followed {done.unmatched} faces that were not on the list, and {done.matched} that were. Afterwards"
         f" {_amount(size)} of files, messages and memory were searched for them, and no trace of any was found in a"
         f" place that lasts or leaves the van. Faces that were on the list left it only in {done.alerts} sealed alerts,"
         " which nobody but the control room can open.</p></div>"
@@ -74,7 +75,8 @@ def _what_was_done(record: Attestation) -> str:
         " or volunteers. It did what it does in a street: found faces, compared them with a watchlist, and sent sealed"
         f" alerts for those that matched. Then {record.needles:,} tell-tale pieces of these faces were looked for: runs"
         " of their pixels at the sizes the software uses, of their compressed pictures, and of the numbers that it"
-        " makes of a face. The test was also interrupted by a crash that was caused on purpose.</p>"
+        " makes of a face; at up to four moments of each. The test was also interrupted by a crash that was caused on"
+        " purpose.</p>"
     )
 
 

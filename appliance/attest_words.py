@@ -9,8 +9,8 @@ WORDS = {
     "outbox": "The place where sealed messages wait until the control room has them.",
     "messages": "Everything that the software printed while it ran.",
     "journal": "The machine's own diary, in which programs leave remarks.",
-    "local socket": "A recording of everything that the part with the camera handed to the part with the network. There"
-    " is no other way out.",
+    "local socket": "A recording of everything that the part with the camera handed to the part with the network.",
+    "figures": "What the part with the camera tells the status screen: counts only.",
     "network": "A recording of what went over the network to the control room's message server.",
     "courier memory": "The working memory of the part that holds the network connection, read several times.",
     "swap": "Where a computer short of memory puts parts of it on its disk.",
