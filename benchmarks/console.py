@@ -2,7 +2,8 @@
 
 `python -m benchmarks.console --minutes 5 --json`. The service is a process of its own, as `serve` starts it. Each
 reader signs in, listens to the event stream, asks for the queue after changes as the page does, and opens a pair now
-and then. Latency runs from the moment a sealed alert is handed to the courier to its event at a reader.
+and then. Latency runs from the moment a sealed alert is handed to the courier to its event at a reader; with
+`--browsers 2`, chromium shows the page as well, and to its row there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,10 +25,11 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from playwright.sync_api import Page, sync_playwright
 
 from appliance import seal
 from appliance.console import complain
-from appliance.errors import BluelampError, CourierError
+from appliance.errors import BluelampError, ConfigError, CourierError
 from appliance.limits import LIMITS
 from appliance.mqtt import BrokerAddress
 from appliance.records import Candidate
@@ -39,6 +42,12 @@ from demo import rehearsal
 _PASSWORD = "four words of a benchmark"
 _WAIT_SECONDS = 180.0  # for the last alerts
 _QUEUE_SECONDS = 0.3  # between a change and the page's question
+_OBSERVE = """() => {
+  window.arrived = {};
+  new MutationObserver(() => {
+    for (const row of document.querySelectorAll("li[data-alert]")) arrived[row.dataset.alert] ??= Date.now() / 1000;
+  }).observe(document.querySelector("#lists"), { childList: true, subtree: true });
+}"""
 _LOOK_SECONDS = 5.0  # between two pairs that a reader opens
 
 
@@ -106,11 +115,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--per-minute", type=float, default=1000.0, help="alerts a minute")
     parser.add_argument("--readers", type=int, default=2)
+    parser.add_argument("--browsers", type=int, default=0, help="pages of a real chromium besides")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="bluelamp-bench-") as temporary:
-            result = measure(Path(temporary), options.minutes, options.per_minute, options.readers)
+            result = measure(Path(temporary), options.minutes, options.per_minute, options.readers, options.browsers)
     except BluelampError as error:
         complain(str(error))
         return error.exit_code
@@ -118,11 +128,13 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, minutes: float, per_minute: float, readers: int) -> dict[str, float]:
+def measure(
+    folder: Path, minutes: float, per_minute: float, readers: int, browsers: int = 0
+) -> dict[str, float]:  # fmt: skip
     """All figures. Raises CourierError where the service could not be started."""
     prepared, store = rehearsal.prepare(folder), folder / "store"
     with closing(People(store)) as people:
-        for number in range(readers + 1):
+        for number in range(readers + browsers + 1):
             people.add(f"reader-{number}", "adjudicator", _PASSWORD)
     files = BrokerFiles.of(folder / "broker")
     with (
@@ -133,14 +145,15 @@ def measure(folder: Path, minutes: float, per_minute: float, readers: int) -> di
         for reader in listening:
             reader.start()
             reader.connected.wait(30)
-        with answering(address, f"reader-{readers}") as pages:
+        names = [f"reader-{readers + 1 + number}" for number in range(browsers)]
+        with chromium_pages(address, names) as rows, answering(address, f"reader-{readers}") as pages:
             sent = flood(prepared, broker.address, listening, int(minutes * per_minute), 60 / per_minute)
         resident = _resident(process.pid)
         for reader in listening:
             reader.ended.set()
     with closing(Ledger(store)) as ledger:
         stored = Counter(case.alert_id for case in ledger.cases(limit=10**9))
-    return _figures(sent, stored, listening, pages, resident)
+    return {**_figures(sent, stored, listening, pages, resident), **_rows(sent, rows)}
 
 
 def flood(
@@ -208,6 +221,34 @@ def answering(address: str, name: str) -> Iterator[list[float]]:
     thread.join(60)
 
 
+@contextmanager
+def chromium_pages(address: str, names: list[str]) -> Iterator[list[dict[str, float]]]:
+    """A page of alerts for each member; at the end the list fills with when each row came, by alert id."""
+    rows: list[dict[str, float]] = []
+    if not names:
+        yield rows
+        return
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise ConfigError("--browsers needs chromium; install it: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        pages = [_opened(browser.new_context().new_page(), address, name) for name in names]
+        yield rows
+        rows += [page.evaluate("() => window.arrived") for page in pages]
+        browser.close()
+
+
+def _opened(page: Page, address: str, name: str) -> Page:
+    page.goto(f"{address}/sign-in")
+    page.fill("input[name=name]", name)
+    page.fill("input[name=password]", _PASSWORD)
+    page.press("input[name=password]", "Enter")
+    page.wait_for_url(f"{address}/alerts*")
+    page.evaluate(_OBSERVE)
+    return page
+
+
 def signed_in(address: str, name: str) -> httpx.Client:
     """A client with a session, through the form."""
     client = httpx.Client(base_url=address, headers={"origin": address, "sec-fetch-site": "same-origin"})
@@ -235,6 +276,18 @@ def _figures(
         "queue_p99_ms": _percentile([t for r in readers for t in r.answers], 99),
         "pair_p50_ms": _percentile([t for r in readers for t in r.looks], 50),
         "resident_mb": round(resident / 1e6, 1),
+    }  # fmt: skip
+
+
+def _rows(sent: dict[str, float], pages: list[dict[str, float]]) -> dict[str, float]:
+    """A page shows the newest 40 rows: what came and went between two of its loads has no row."""
+    delays = [page[i] - at for page in pages for i, at in sent.items() if i in page]
+    if not pages:
+        return {}
+    shown = round(len(delays) / (len(sent) * len(pages)), 3)
+    return {
+        "browsers": len(pages), "row_p50_ms": _percentile(delays, 50), "row_p99_ms": _percentile(delays, 99),
+        "rows_shown_share": shown,
     }  # fmt: skip
 
 

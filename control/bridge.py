@@ -6,7 +6,7 @@ than the units': nothing of theirs passes here, and nothing is read from it.
 
  homeassistant/.../config      discovery, retained
  bluelamp-room/ROOM/values     {"waiting": 2, "disputed": 0, "engage": 1, "broker": "ON"}, retained
- bluelamp-room/ROOM/UNIT       {"armed": "ON", "missing": 0, "queued": 0}, retained
+ bluelamp-room/ROOM/unit/UNIT  {"armed": "ON", "missing": 0, "queued": 0}, retained
  bluelamp-room/ROOM/event      {"UtcTime": ..., "Topic": "tns1:Bluelamp/Case", "Source": {...}, "Data": {...}}
 """
 
@@ -83,7 +83,7 @@ class Bridge:
         self._publish("values", {**values, "broker": _on(self._room.fleet.broker().connected)})
         for view in self._room.fleet.units():
             self._announce_unit(view.unit)
-            self._publish(view.unit, _unit_values(view))
+            self._publish(f"unit/{view.unit}", _unit_values(view))
         for event in events:
             self._publish("event", onvif(event), retain=False)
         self._publish("status", "online")
@@ -100,12 +100,12 @@ class Bridge:
         if unit in self._announced:
             return
         self._announced.add(unit)
-        self._announce("binary_sensor", "armed", f"{unit} armed", unit, {})
+        self._announce("binary_sensor", "armed", f"{unit} armed", f"unit/{unit}", {})
         for name in ("missing", "queued"):
-            self._announce("sensor", name, f"{unit} {name}", unit, {})
+            self._announce("sensor", name, f"{unit} {name}", f"unit/{unit}", {})
 
     def _announce(self, kind: str, name: str, words: str, topic: str, more: dict[str, str]) -> None:
-        identifier = f"bluelamp_{self._room.name}_{'' if topic == 'values' else topic + '_'}{name}"
+        identifier = f"bluelamp_{self._room.name}_{topic.replace('/', '_')}_{name}"
         told = {
             "name": words, "unique_id": identifier, "state_topic": f"{self._root}/{topic}",
             "value_template": f"{{{{ value_json.{name} }}}}", "availability_topic": f"{self._root}/status",

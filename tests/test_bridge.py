@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import paho.mqtt.client as paho
 import pytest
 from conftest import CONTROL, DEPLOYMENT, UNIT, Machines, eventually
@@ -68,6 +69,13 @@ class Screen:
         return json.loads(self.last("bluelamp-room/control-1/values") or "{}")  # type: ignore[no-any-return]
 
 
+def documented(message: str) -> dict[str, object]:
+    """What docs/asyncapi.yaml says of a message."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML reads the AsyncAPI document")
+    text = (Path(__file__).parent.parent / "docs" / "asyncapi.yaml").read_text()
+    return yaml.safe_load(text)["components"]["messages"][message]["payload"]  # type: ignore[no-any-return]
+
+
 def test_counts_and_states_are_told_and_no_identifier(desk: Desk, house: Listen) -> None:
     scene, screen = room(desk), Screen(house)
     bridge = Bridge(scene, house)
@@ -80,14 +88,16 @@ def test_counts_and_states_are_told_and_no_identifier(desk: Desk, house: Listen)
     desk.see(alert, ANN)
     desk.ledger.judge(alert, ANN, "same", "the scar SECRET-NOTE")
     eventually(lambda: screen.values().get("engage") == 1)
-    unit = json.loads(screen.last(f"bluelamp-room/control-1/{UNIT}") or "{}")
+    unit = json.loads(screen.last(f"bluelamp-room/control-1/unit/{UNIT}") or "{}")
     assert unit == {"armed": "OFF", "missing": 0, "queued": 2}
     events = [json.loads(text) for topic, text in screen.heard if topic.endswith("/event")]
     assert [(e["Topic"], e["Data"]["State"]) for e in events] == [
         ("tns1:Bluelamp/Case", "waiting"), ("tns1:Bluelamp/Case", "engage"),
     ]  # fmt: skip
-    found = json.loads(screen.last("homeassistant/sensor/bluelamp_control-1_waiting/config") or "{}")
+    found = json.loads(screen.last("homeassistant/sensor/bluelamp_control-1_values_waiting/config") or "{}")
     assert found["state_topic"] == "bluelamp-room/control-1/values"
+    for name, told in (("values", screen.values()), ("unitValues", unit), *(("event", event) for event in events)):
+        jsonschema.validate(told, documented(name))
     bridge.stop()
     thread.join(10)
     eventually(lambda: screen.last("bluelamp-room/control-1/status") == "offline")
