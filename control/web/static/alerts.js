@@ -122,13 +122,13 @@ function confirm(detail) {
   $("#confirm-yes").focus();
   return new Promise((resolve) => {
     const done = (said) => {
-      dialog.onclose = null;
-      dialog.close();
       resolve(said);
+      dialog.close();
     };
     $("#confirm-yes").onclick = () => done(true);
     $("#confirm-no").onclick = () => done(false);
-    dialog.onclose = () => resolve(false);
+    // A close that is told of late, when the dialog is open again, belongs to the question before.
+    dialog.onclose = () => { if (!dialog.open) resolve(false); };
   });
 }
 

@@ -63,6 +63,7 @@ export class Queue {
     if (!item) {
       item = copy("t-row");
       $("button", item).addEventListener("click", () => this.pick(row.alert_id));
+      item.dataset.alert = row.alert_id;
       this.rows.set(row.alert_id, item);
       mark(item.firstElementChild, "data-new", fresh);
       if (fresh) arrive(item);
@@ -105,8 +106,8 @@ export class Queue {
   // Ids in the order of the screen; `asked`: only those that wait for this member.
   ids(asked = false) {
     return this.lists.flatMap(({ section }) => [...$("ol", section).children])
-      .map((item) => [...this.rows].find(([, other]) => other === item)?.[0])
-      .filter((id) => id && (!asked || this.data.get(id).may_judge || this.data.get(id).may_rule));
+      .map((item) => item.dataset.alert)
+      .filter((id) => (!asked || this.data.get(id).may_judge || this.data.get(id).may_rule));
   }
 }
 

@@ -59,6 +59,7 @@ export class Stage {
 
   build(detail) {
     const element = (this.element = copy("t-stage"));
+    element.dataset.alert = detail.alert_id;
     this.seen = new Set();
     for (const side of ["probe", "reference"]) this.picture(side, detail);
     for (const button of $$(".answer", element)) button.addEventListener("click", () => this.answer(button.dataset.verdict));
@@ -99,6 +100,7 @@ export class Stage {
   // Nobody answers before both pictures are on the screen.
   ready() {
     const both = this.seen.size === 2;
+    mark($(".pair", this.element), "data-shown", both);
     const live = this.detail && (this.detail.may_judge || this.detail.may_rule) && now() < this.detail.stale_after;
     for (const button of $$(".answer", this.element)) button.disabled = !(both && live) || this.busy === true;
   }
