@@ -30,13 +30,13 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from appliance import scene
-from appliance.errors import BluelampError, ConfigError
-from appliance.view_feed import Feed, Sight
+from appliance.errors import ConfigError
+from appliance.view_feed import Feed, Sight, ViewError
 
 _PAGE = Path(__file__).parent / "view_page"
 _COOKIE = "bluelamp-view"
 _POLL_SECONDS = 2.0  # how long a request waits for a newer picture
-_WATCH_SECONDS = 0.5  # how often the reasons to end are asked
+_WATCH_SECONDS = 0.2  # how often the reasons to end are asked
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -49,10 +49,6 @@ _HEADERS = {
 }
 _ELSEWHERE = "this page is for the unit's own screen; open the address that the terminal shows"
 _TAKEN = "somebody is looking already; end the command with Ctrl-C and start it again for a new address"
-
-
-class ViewError(BluelampError):
-    """The aiming view cannot run, or had to end."""
 
 
 def listen(address: str, port: int) -> socket.socket:

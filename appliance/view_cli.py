@@ -15,13 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance import config as configs
+from appliance import figures, layout
 from appliance.aim import Wanted
 from appliance.check_order import span
 from appliance.config import UnitConfig
 from appliance.errors import ConfigError
-from appliance.running import ask_vision
 from appliance.scene import words
-from appliance.view_feed import Feed, Sight
+from appliance.view_feed import Feed, Sight, ViewError
 
 _MOST_MINUTES = 60.0
 _SCAN_SECONDS = 2.0  # how often vision is asked whether it scans
@@ -50,7 +50,7 @@ def view(
     scanning = _scanning(settings)
     refused = scanning()
     if refused is not None:
-        raise ConfigError(f"{refused}; aim before arming, or end the deployment with: bluelamp-unit disarm")
+        raise ViewError(f"{refused}; aim before arming, or end the deployment with: bluelamp-unit disarm")
     err = Console(stderr=True, soft_wrap=True, highlight=False)
     feed = Feed(settings, camera or (), lambda line: err.print(line, markup=False))
     ends = time.monotonic() + minutes * 60
@@ -64,12 +64,12 @@ def view(
 
 def _scanning(settings: UnitConfig) -> Callable[[], str | None]:
     """A question that is dear enough not to be asked all the time: does vision scan?"""
-    path, due, answer = settings.unit.sockets / "vision.sock", 0.0, None
+    path, due, answer = layout.figures_path(settings), 0.0, None
 
     def asked() -> str | None:
         nonlocal due, answer
         if time.monotonic() >= due:
-            due, health = time.monotonic() + _SCAN_SECONDS, ask_vision(path)
+            due, health = time.monotonic() + _SCAN_SECONDS, figures.ask(path)
             answer = f"this unit scans for {health.deployment}" if health and health.state == "armed" else None
         return answer
 

@@ -33,6 +33,10 @@ _SCENE_SECONDS = 1.0  # how often focus and light are measured
 _JPEG = 70  # per cent quality
 
 
+class ViewError(BluelampError):
+    """The aiming view cannot run now."""
+
+
 @dataclass(frozen=True)
 class Spot:
     """A face in the picture: its box in shares of the picture's width and height, and how it was judged."""

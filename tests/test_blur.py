@@ -95,7 +95,7 @@ def test_what_the_detector_misses_near_its_threshold_is_covered() -> None:
     """The demo's street, too dark and noisy: at its usual score the detector loses many of the faces."""
     detector = Detector(packs.load("lamp-detector"), smallest_face=16, score=SCORE * blur.SUSPECT, threads=2)
     walks = read_truth(ASSETS / "truth.json").passes
-    grain = np.random.default_rng(1).normal(0, 25, (720, 1280, 3)).astype(np.float32)
+    grain = np.random.default_rng(1).normal(0, 32, (720, 1280, 3)).astype(np.float32)
     capture, veil = cv2.VideoCapture(str(ASSETS / "street.mp4")), Veil(SCORE)
     white = np.full((720, 1280, 3), 255, np.uint8)
     found: list[float] = []
