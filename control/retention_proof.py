@@ -29,7 +29,7 @@ from control.strongroom import epoch_number
 from control.vault import Epoch, Vault
 
 _GRACE = 60.0  # seconds between the end of a record's time and the service's next look
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 _PAUSE = 0.1  # seconds
 _PART = 1 << 22
 _PICTURES = (
@@ -164,8 +164,8 @@ def _bytes(db: sqlite3.Connection, store: Path, epoch: Epoch | None) -> Iterator
 
 def _found(path: Path, marks: Sequence[bytes]) -> list[bytes]:
     """The marks that stand in a file. Read in parts, not mapped: the service may shorten the file meanwhile."""
-    found, tail = set(), b""
-    with path.open("rb") as file:
+    found, tail = set[bytes](), b""
+    with suppress(FileNotFoundError), path.open("rb") as file:  # an old key may have gone meanwhile
         while part := file.read(_PART):
             whole = tail + part
             found |= {mark for mark in marks if mark in whole}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from control.ledger import Ledger
 from control.vault import Vault
 
 DAY = 86400.0
+ROOT = Path(__file__).parent.parent
 SECRET = "REFERENCE-0815-SECRET"
 
 
@@ -302,3 +306,60 @@ def test_an_order_without_pictures_makes_cases_without_probes(desk: Desk) -> Non
     case = desk.ledger.case(desk.alert(chip=None))
     assert not case.has_probe
     assert desk.ledger.probe(case.alert_id) is None
+
+
+ERASER = """
+import sys
+from pathlib import Path
+from control.ledger import Ledger
+store, now = Path(sys.argv[1]), float(sys.argv[2])
+ledger = Ledger(store, clock=lambda: now)
+alerts, _ = ledger.due(now)
+print("begin", flush=True)
+for alert in alerts:
+    ledger.erase_now([alert], [])
+    print(alert, flush=True)
+"""
+
+
+def test_a_process_killed_while_it_erases_leaves_each_alert_whole_or_gone(desk: Desk) -> None:
+    """kill -9 at any moment: what was said to be erased is gone, everything else opens, and the next start goes on."""
+    alerts = [desk.alert() for _ in range(30)]
+    desk.now += DAY
+    for killed_after in (1, 4, 9):
+        desk.ledger.close()
+        arguments = [sys.executable, "-c", ERASER, str(desk.store), str(desk.now)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT) as eraser:
+            assert eraser.stdout is not None
+            said = [eraser.stdout.readline().strip() for _ in range(killed_after + 1)][1:]
+            eraser.kill()
+        desk.open()
+        gone = {alert for alert in alerts if desk.ledger.case(alert).erased is not None}
+        assert gone >= set(said)
+        assert all((desk.ledger.probe(alert) == JPEG) == (alert not in gone) for alert in alerts)
+        assert len(Vault(desk.store / "vault").files()) == 1
+    purge(desk)
+    assert proof(desk).findings == ()
+    assert proof(desk).erased == 30
+
+
+def test_the_proof_holds_beside_a_service_that_erases(desk: Desk) -> None:
+    alerts = [desk.alert() for _ in range(5)]
+    stop = threading.Event()
+
+    def erase() -> None:
+        for alert in alerts:
+            desk.ledger.erase_now([alert], [])
+            for erasure in desk.ledger.unlogged():
+                desk.log().add("erasure", erasure.digest, retention.words(erasure))
+                desk.ledger.logged(erasure)
+            stop.wait(0.3)  # a service erases once a minute at most
+
+    eraser = threading.Thread(target=erase)
+    eraser.start()
+    try:
+        while eraser.is_alive():
+            assert proof(desk).findings == ()
+    finally:
+        stop.set()
+        eraser.join()
