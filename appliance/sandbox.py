@@ -74,6 +74,7 @@ class Sandbox:
 
     def files(self, writable: Sequence[Path] = ()) -> None:
         """No file but `writable` and devices is written from here on. Raises SandboxError."""
+        available()  # loads the libraries now: finding libseccomp takes a child process, which is about to be denied
         self._try("no-new-privs", _no_new_privileges)
         self._try("no-dump", _undumpable)
         self._try("limits", _no_files)
@@ -161,7 +162,7 @@ def _no_files() -> str:
 
 def _may_lock() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    status = Path("/proc/self/status").read_text(encoding="ascii")
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     effective = int(status.split("CapEff:")[1].split()[0], 16)
     if hard == resource.RLIM_INFINITY or effective >> _CAP_IPC_LOCK & 1:
         return
