@@ -62,11 +62,11 @@ def show(store: Store, as_json: Annotated[bool, typer.Option("--json", help="Pri
     if as_json:
         print(json.dumps([d.model_dump() for d in found]))
         return
-    table = Table("deployment", "place", "from", "until", "units", "adjudicators", "references", "deletion receipt")
+    table = Table("deployment", "place", "window", "units", "judged by", "pictures", "deletion receipt")
     for one in found:
         order = one.order
         table.add_row(
-            order.deployment, order.place.name, utc(order.not_before), utc(order.not_after),
+            order.deployment, order.place.name, f"{utc(order.not_before)}\n{utc(order.not_after)}",
             ", ".join(u.unit for u in order.lists), str(order.adjudicators), str(one.references),
             one.receipt[:12] if one.receipt else "none yet",
         )  # fmt: skip

@@ -138,7 +138,6 @@ class Receiver:
 
     def _refused(self, where: str, refusal: RefusedError) -> None:
         if refusal.reason is Reason.UNKNOWN_UNIT:
-            self._books.quarantine.keep_exactly(self._desk.inbox.quarantine)
             self._note_quarantine()
         unit, now = _unit_of(where), time.monotonic()
         last = self._said.get((unit, refusal.reason))

@@ -19,6 +19,7 @@ from control.web.settings import WebSettings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _START_SECONDS = 15.0
+_CONNECTIONS = 500  # open ones and requests at once; more are told to come again
 _STREAMS_SECONDS = 3  # for browsers to leave at the end
 
 
@@ -55,7 +56,8 @@ class Site:
         certificate, key = (self._tls / "server.crt", self._tls / "server.key") if self._tls else (None, None)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, lifespan="off", proxy_headers=False,
-            timeout_graceful_shutdown=_STREAMS_SECONDS, ssl_certfile=certificate, ssl_keyfile=key,
+            ws="none", limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=_STREAMS_SECONDS,
+            ssl_certfile=certificate, ssl_keyfile=key,
         )  # fmt: skip
         config.load()
         if config.ssl is not None:
