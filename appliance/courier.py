@@ -111,9 +111,10 @@ class Server:
         hello = link.read_record(stream, Hello)
         point = self._outbox.chain(hello.deployment)
         queued = self._forwarder.waiting()
-        greeting = Greeting(queued=queued)
+        greeting = Greeting(queued=queued, broker=self._forwarder.connected)
         if point is not None:
-            greeting = Greeting(chain=point.chain, sequence=point.sequence, previous=point.previous, queued=queued)
+            place = {"chain": point.chain, "sequence": point.sequence, "previous": point.previous}
+            greeting = greeting.model_copy(update=place)
         link.write_record(stream, greeting)
         self._forwarder.vision_connected = True
         while (container := link.read_frame(stream, LIMITS.envelope_bytes)) is not None:

@@ -71,6 +71,7 @@ class Forwarder:
         self._said = ""
         self._refusals = 0
         self.vision_connected = False
+        self.connected = False  # to the broker
         self._retry = Backoff(1.0, 30.0)
         self._open_since: float | None = None
         self._losses: deque[float] = deque(maxlen=_LOSSES)
@@ -121,6 +122,7 @@ class Forwarder:
         self._say(f"connected to broker {self._broker}; {self._outbox.depth()} envelope(s) wait")
         self._said = ""
         since = self._open_since = time.monotonic()
+        self.connected = True
         try:
             self._serve(connection)
         except BaseException:
@@ -128,6 +130,8 @@ class Forwarder:
                 backoff.reset()
             connection.close(with_will=True)
             raise
+        finally:
+            self.connected = False
         connection.close()
 
     def _explained(self, error: MqttError) -> str:

@@ -55,6 +55,7 @@ class Greeting(Record):
     sequence: int = Field(default=0, ge=0)
     previous: str = Field(default="0" * 64, pattern=r"^[0-9a-f]{64}$")
     queued: int = 0
+    broker: bool = False  # the courier is connected to the broker
 
 
 class Reply(Record):
