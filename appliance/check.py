@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from appliance import check_machine, check_order, deployment, keys, unit
+from appliance import check_machine, check_order, deployment, figures, keys, layout, unit
 from appliance.check_line import Line, tried
 from appliance.config import UnitConfig
 from appliance.watchlist import Watchlist, utc
@@ -29,7 +29,8 @@ def check(config: UnitConfig) -> Iterator[Line]:
         yield from check_order.lines(config, folder, networks.packs, content)
         if content is not None:
             content.erase()
-    yield from check_machine.lines(config, networks.detector if networks is not None else None, None)
+    running = figures.ask(layout.figures_path(config))
+    yield from check_machine.lines(config, networks.detector if networks is not None else None, running)
 
 
 def _name(folder: keys.KeyFolder) -> str:

@@ -1,9 +1,7 @@
-"""The lines of `check` about the machine: cameras and their picture, disk, broker, courier, heat, memory, sandbox."""
+"""The lines of `check` about the machine: cameras, beacon, disk, broker, courier, heat, memory, sandbox."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import shutil
 import socket
 import time
@@ -13,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from appliance import meter, scene, tls, unit
+from appliance import layout, meter, sandbox, scene, tls
+from appliance.beacon import open_beacon
 from appliance.check_line import Line, tried
-from appliance.config import CameraPart, UnitConfig
+from appliance.config import BeaconPart, CameraPart, UnitConfig
 from appliance.detect import Detector
 from appliance.errors import CaptureError, CourierError
 from appliance.records import Health, Image
@@ -26,20 +25,21 @@ _ROOM = 200_000_000  # bytes; an outbox of some 5,000 alerts with their chips
 _MEMORY = 500_000_000  # bytes; vision with 10,000 references, its courier, and a little air
 _BROKER_SECONDS = 5.0
 _SETTLE_SECONDS = 1.0  # a live camera's exposure and focus need a moment to settle
+_BURN_SECONDS = 1.0
 _HOT = 80.0  # degrees Celsius; small computers slow down soon after
-_LANDLOCK_CREATE, _LANDLOCK_VERSION = 444, 1  # landlock_create_ruleset(2), and its flag that only asks
 _UNSAFE_SWAP = "swap is on, and what vision holds could reach the disk: sudo swapoff -a"
 
 
 def lines(config: UnitConfig, detector: Detector | None, running: Health | None) -> Iterator[Line]:
-    """Cameras, disk, broker, courier, temperature, memory, sandbox; `running` is vision's report where it scans."""
+    """Cameras, beacon and so on to the sandbox; `running` is vision's report where it scans."""
     yield from cameras(config, detector, running)
+    yield beacon(config, running)
     yield tried("disk", partial(_room, config))[1]
     yield tried("broker", partial(_broker, config))[1]
     yield tried("courier", partial(_courier, config))[1]
     yield temperature(meter.temperature())
     yield memory(*_memory())
-    yield Line("sandbox", True, sandbox(running))
+    yield confinement(config, running)
 
 
 def cameras(config: UnitConfig, detector: Detector | None, running: Health | None) -> Iterator[Line]:
@@ -89,7 +89,7 @@ def _size(detector: Detector | None, image: Image) -> str:
 
 
 def _room(config: UnitConfig) -> str:
-    unit.prepare_state(config)
+    layout.prepare_state(config)
     free = shutil.disk_usage(config.unit.state).free
     if free < _ROOM:
         raise CourierError(f"{config.unit.state}: {free // 1_000_000} MB free, {_ROOM // 1_000_000} needed; make room")
@@ -97,7 +97,7 @@ def _room(config: UnitConfig) -> str:
 
 
 def _broker(config: UnitConfig) -> str:
-    settings = unit.courier_settings(config)
+    settings = layout.courier_settings(config)
     context, address = tls.tls_context(settings.tls), settings.broker
     tls.check_validity(settings.tls, time.time())
     try:
@@ -113,10 +113,11 @@ def _broker(config: UnitConfig) -> str:
 
 
 def _courier(config: UnitConfig) -> str:
-    greeting = ask_courier(unit.socket_path(config))
+    greeting = ask_courier(layout.socket_path(config))
     if greeting is None:
         return "not running; bluelamp-unit run starts it"
-    return "running" + (f"; {greeting.queued} sealed alert(s) wait for the broker" if greeting.queued else "")
+    broker = "connected to the broker" if greeting.broker else "not connected to the broker: alerts wait"
+    return f"running, {broker}; {greeting.queued} sealed alert(s) wait"
 
 
 def temperature(celsius: float | None) -> Line:
@@ -145,11 +146,33 @@ def _memory() -> tuple[int, bool]:
     return int(rows["MemAvailable"].split()[0]) * 1024, any("zram" not in line for line in listed)
 
 
-def sandbox(running: Health | None) -> str:
-    """What vision gave up; where it does not run, what this kernel would let it give up."""
+def confinement(config: UnitConfig, running: Health | None) -> Line:
+    """What vision gave up; where it does not run, what it will be able to give up here."""
     if running is not None and running.sandbox:
-        return ", ".join(running.sandbox)
-    version = int(ctypes.CDLL(None, use_errno=True).syscall(_LANDLOCK_CREATE, None, 0, _LANDLOCK_VERSION))
-    landlock = f"landlock {version}" if version > 0 else f"no landlock ({errno.errorcode.get(ctypes.get_errno(), '')})"
-    seccomp = "seccomp" if Path("/proc/sys/kernel/seccomp").is_dir() else "no seccomp"
-    return f"this kernel offers {landlock}, {seccomp}"
+        return Line("sandbox", True, "; ".join(running.sandbox))
+    found = sandbox.available()
+    missing = [f"no {name} ({why})" for name, why in found.items() if why]
+    required = [name for name in config.sandbox.require if found[name]]
+    if required:
+        return Line("sandbox", False, f"{'; '.join(missing)}: [sandbox] requires {', '.join(required)}, so vision will "
+                                      "not start")  # fmt: skip
+    return Line("sandbox", True, "; ".join([", ".join(name for name, why in found.items() if not why), *missing]))
+
+
+def beacon(config: UnitConfig, running: Health | None) -> Line:
+    """The beacon burns for a second, for somebody to look at; while vision scans it is vision's."""
+    if running is not None and running.beacon != "none":
+        return Line("beacon", running.beacon == "lit" or running.state != "armed", running.beacon)
+    part = config.beacon
+    if part.led is None and part.gpio is None:
+        live = any(kind_of(c.source) not in ("video", "folder") for c in config.camera)
+        advice = "; name an LED or a relay under [beacon], so that people see when this unit scans" if live else ""
+        return Line("beacon", True, f"none is configured{advice}", look=live)
+    return tried("beacon", lambda: _burn(part))[1]
+
+
+def _burn(part: BeaconPart) -> str:
+    said: list[str] = []
+    with open_beacon(part, said.append).lit():
+        time.sleep(_BURN_SECONDS)
+    return "; ".join(["it burnt for a second: did you see it?", *said])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from appliance import arming, clock, deployment, keys, order, unit
+from appliance import arming, clock, deployment, keys, layout, order
 from appliance.arming import Armed, Step
 from appliance.check_line import Line, tried
 from appliance.config import UnitConfig
@@ -27,7 +27,7 @@ _TIMEX_BYTES = 1024  # struct timex is 208 bytes with 64-bit longs; read only, s
 
 def lines(config: UnitConfig, folder: KeyFolder, packs: Recognisers, content: Watchlist | None) -> Iterator[Line]:
     """Order, window, place, clock, arming; `content` is None where the list does not open."""
-    site = unit.site_of(config)
+    site = layout.site_of(config)
     if site is None:
         yield _without_order(config)
         newest = max(folder.roster.made, content.manifest.created if content else 0.0)

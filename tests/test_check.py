@@ -17,13 +17,13 @@ from conftest import AlertMaker, eventually
 
 from appliance import check_cli, check_machine, check_order, deployment, keys, order, scene, seal
 from appliance.check_line import Line
-from appliance.config import CameraPart, UnitConfig, UnitPart
+from appliance.config import BeaconPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import CourierSettings, run_courier
 from appliance.deployment import Site
 from appliance.limits import LIMITS
 from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
-from appliance.records import Image
+from appliance.records import CameraHealth, Health, Image, StageTimes
 from appliance.running import ask_courier
 from demo.run import ASSETS
 from provisioning import ordering
@@ -54,6 +54,14 @@ def config_of(site: Site, camera: str = "/dev/video0", ordered: bool = True, pos
         position=position,
     )  # fmt: skip
     return UnitConfig(unit=part, camera=(CameraPart(name="gate", source=camera),))
+
+
+def health() -> Health:
+    """What vision tells of itself."""
+    return Health(
+        unit="van-1", deployment="D-1", time=time.time(), uptime=1.0, state="armed", cameras=(), faces=0, tracks=0,
+        probes=0, alerts=0, queued=0, stages=StageTimes(), resident_bytes=1, watchlist_entries=1, watchlist_recall=1.0,
+    )  # fmt: skip
 
 
 def about(bench: workbench.Workbench, config: UnitConfig) -> dict[str, Line]:
@@ -187,6 +195,42 @@ def test_a_camera_that_is_away_stops(tmp_path: Path) -> None:
     assert "is it plugged in" in line.text
 
 
+def bare(folder: Path, **beacon: object) -> UnitConfig:
+    """A unit with a camera and perhaps a beacon."""
+    part = UnitPart(keys=folder, watchlist=folder / "w", state=folder / "state")
+    return UnitConfig(unit=part, camera=(CameraPart(name="gate", source="0"),),
+                      beacon=BeaconPart.model_validate(beacon))  # fmt: skip
+
+
+def test_a_beacon_burns_for_a_second_and_goes_out(tmp_path: Path) -> None:
+    """An LED as sysfs shows one: whoever stands by the van sees it."""
+    (tmp_path / "brightness").write_text("0\n")
+    thread = threading.Thread(target=lambda: eventually(lambda: (tmp_path / "brightness").read_text()[:1] == "1"))
+    thread.start()
+    line = check_machine.beacon(bare(tmp_path, led=tmp_path), None)
+    thread.join()
+    assert line == Line("beacon", True, "it burnt for a second: did you see it?")
+    assert int((tmp_path / "brightness").read_text()) == 0
+
+
+def test_a_beacon_that_is_not_there_stops_and_none_is_a_reason_to_look(tmp_path: Path) -> None:
+    line = check_machine.beacon(bare(tmp_path, led=tmp_path / "gone"), None)
+    assert not line.good
+    assert "cannot be lit" in line.text or "/sys/class/leds" in line.text
+    none = check_machine.beacon(bare(tmp_path), None)
+    assert (none.good, none.look) == (True, True)
+
+
+def test_while_vision_scans_its_cameras_and_beacon_are_left_to_it(tmp_path: Path) -> None:
+    """A camera cannot be opened twice, and the lamp must not go out: vision's own report is told."""
+    camera = CameraHealth(name="gate", state="running", frames=9, dropped=0, fps=14.8)
+    running = health().model_copy(update={"cameras": (camera,), "beacon": "lit", "sandbox": ("no network",)})
+    (line,) = check_machine.cameras(bare(tmp_path), None, running)
+    assert line == Line("camera gate", True, "running, 14.8 frames a second")
+    assert check_machine.beacon(bare(tmp_path, led=tmp_path), running) == Line("beacon", True, "lit")
+    assert check_machine.confinement(bare(tmp_path), running).text == "no network"
+
+
 def test_heat_and_memory_are_reasons_to_look() -> None:
     assert not check_machine.temperature(None).look
     assert not check_machine.temperature(79.9).look
@@ -215,7 +259,7 @@ def test_a_courier_is_asked_what_waits_with_it(courier: CourierSettings, tmp_pat
     eventually(lambda: ask_courier(courier.socket) is not None)
     greeting = ask_courier(courier.socket)
     assert greeting is not None
-    assert greeting.queued == 1
+    assert (greeting.queued, greeting.broker) == (1, False)
 
 
 def test_a_line_is_told_apart_by_word_and_shape() -> None:
