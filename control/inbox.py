@@ -8,7 +8,7 @@ Steps, in this order; each refuses with its own reason, and nothing is opened be
  5 the unit is on the roster                        (else quarantined: its admission may only be late)
  6 signed by that unit's key                        (seal.verify)
  7 sealed to one of our keys, and opens             (seal.open_sealed)
- 8 a record of its kind, and it agrees with the header
+ 8 a record of its kind whose numbers can be, and it agrees with the header
  9 not expired
 10 continues its unit's chain                       (chain.py)
 """
@@ -16,6 +16,7 @@ Steps, in this order; each refuses with its own reason, and nothing is opened be
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -29,13 +30,15 @@ from appliance.errors import BluelampError, SealError
 from appliance.keys import KeyFolder, Roster
 from appliance.limits import LIMITS
 from appliance.mqtt import ROOT
-from appliance.records import Alert, CourierState, Header, Health
+from appliance.records import Alert, CourierState, Header, Health, Record
+from control.bounds import unbelievable
 from control.chain import REFUSED, ChainBook, Fit, Link, Placement
 
 CLOCK_SLACK = 300.0  # seconds a unit's clock may differ from ours
 _DIGESTS = 50_000
 _QUARANTINE = 100
 _KINDS = ("alert", "health", "receipt")
+_NAME = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 class Reason(str, Enum):
@@ -129,6 +132,8 @@ class Inbox:
                 raise RefusedError(Reason.DISAGREES, f"state of {state.unit} on the topic of {unit}")
             if self._keys.roster.unit(unit) is None:
                 raise RefusedError(Reason.UNKNOWN_UNIT, unit)
+            if (field := unbelievable(state)) is not None:
+                raise RefusedError(Reason.MALFORMED, f"state of {unit}: {field} cannot be")
             return state
         except ValidationError as error:
             self.refused[Reason.MALFORMED] += 1
@@ -228,6 +233,7 @@ def split_topic(topic: str) -> tuple[str, str]:
 
 def _parse(header: Header, content: bytes) -> Alert | Health | None:
     """The record of its kind; receipts are read by those who asked for them."""
+    _believe(header, header)
     if header.kind == "receipt":
         return None
     kind = Alert if header.kind == "alert" else Health
@@ -236,6 +242,9 @@ def _parse(header: Header, content: bytes) -> Alert | Health | None:
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise RefusedError(Reason.MALFORMED, f"{header.id}: {where}: {error.errors()[0]['msg']}") from error
+    _believe(header, record)
+    if isinstance(record, Alert) and not _NAME.fullmatch(record.alert_id):
+        raise RefusedError(Reason.MALFORMED, "an alert whose identifier is none")
     same = (record.unit, record.deployment) == (header.unit, header.deployment)
     if isinstance(record, Alert):
         same = same and record.alert_id == header.id
@@ -243,6 +252,11 @@ def _parse(header: Header, content: bytes) -> Alert | Health | None:
     if not same:
         raise RefusedError(Reason.DISAGREES, f"{header.id}: header and content name different things")
     return record
+
+
+def _believe(header: Header, record: Record) -> None:
+    if (field := unbelievable(record)) is not None:
+        raise RefusedError(Reason.MALFORMED, f"{header.id}: {field} cannot be")
 
 
 def _chain_notes(placement: Placement | None) -> tuple[str, ...]:

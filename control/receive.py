@@ -20,6 +20,7 @@ from appliance.keys import KeyFolder
 from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
+from control.bounds import unbelievable
 from control.desk import Desk, Hearers
 from control.fleet import Fleet
 from control.inbox import Opened, Reason, RefusedError, split_topic
@@ -124,6 +125,8 @@ class Receiver:
             receipt = erasure.read(opened.content, [unit.signing_key()] if unit else [])
             if (receipt.unit, receipt.deployment) != (opened.header.unit, opened.header.deployment):
                 raise SealError("header and receipt name different things")
+            if (field := unbelievable(receipt)) is not None:
+                raise SealError(f"{field} cannot be")
         except SealError as error:
             self._desk.inbox.refused[Reason.MALFORMED] += 1
             self._refused(topic(opened.header.unit, "receipt"), RefusedError(Reason.MALFORMED, str(error)))

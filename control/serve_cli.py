@@ -45,10 +45,15 @@ def serve(
         decoys=Rate(decoys_per_hour, decoy_seed), metrics=Listen.parse(metrics) if metrics else None,
         bridge=Listen.parse(bridge) if bridge else None, hosts=tuple(host or ()),
     )  # fmt: skip
-    service = Service(settings, lambda line: print(line, file=sys.stderr, flush=True))
+    service = Service(settings, _say)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
     service.run()
+
+
+def _say(line: str) -> None:
+    """Some of it was chosen by whoever sent a message: nothing in it may move the terminal's cursor."""
+    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr, flush=True)
 
 
 def mount(app: typer.Typer) -> None:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually
 from controlroom import order
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_tail import publish
 
-from appliance import envelope, erasure, keys
+from appliance import envelope, erasure, keys, seal
 from appliance.audit import Anchor
 from appliance.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.mqtt import BrokerAddress, Received, topic
-from appliance.records import CourierState
+from appliance.records import Alert, CourierState
 from control.broker import Broker
 from control.fleet import Fleet
 from control.inbox import Reason
@@ -173,6 +177,47 @@ def test_what_does_not_verify_is_counted_and_said_once(office: Office, maker: Al
     assert len(told) == len(set(told))
     assert {subject for subject, _ in told} <= {UNIT, "van-2", "unknown"}
     assert not any("<" in e.subject for e in office.events)
+
+
+def rewritten(maker: AlertMaker, changes: dict[str, object]) -> bytes:
+    """An alert as a unit that was taken over could seal it: well signed, its content what the thief likes."""
+    sealed = seal.take_apart(maker.alert(), LIMITS.envelope_bytes)
+    said = json.loads(seal.open_sealed(sealed, keys.load(maker.folder.folder.parent / CONTROL).sealing))
+    text = json.dumps({**said, **changes}).encode()
+    return seal.seal(sealed.header, text, maker.recipient.public(), [maker.folder.signer])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"score": float("nan")}, {"observed": float("inf")}, {"captured": 1e308}, {"frames": 10**30}, {"chip": "!!!"},
+     {"track_seconds": float("-inf")}, {"camera": "x\0y"}, {"category": "\ud800"}, {"sequence": 10**40}],
+    ids=str,
+)  # fmt: skip
+def test_a_unit_that_was_taken_over_cannot_stop_the_alerts_behind_it(
+    office: Office, maker: AlertMaker, changes: dict[str, object]
+) -> None:
+    """What no ledger or page could hold is refused; what can be held is held; the next alert comes in any case."""
+    office.take(rewritten(maker, changes))
+    maker.chain, maker.sequence, maker.previous = "c-2", 0, "0" * 64
+    office.take(maker.alert())
+    cases = office.ledger.cases()
+    assert cases[0].reference_identifier == "R-1"
+    for case in cases:
+        json.dumps(case.model_dump(), allow_nan=False)
+        datetime.fromtimestamp(case.observed, timezone.utc)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    field=st.sampled_from(sorted(Alert.model_fields)),
+    value=st.one_of(st.floats(), st.integers(), st.text(max_size=80), st.none(), st.booleans(), st.binary().map(str)),
+)
+def test_whatever_a_field_of_a_signed_alert_holds_the_receiver_goes_on(
+    office: Office, machines: Machines, field: str, value: object
+) -> None:
+    office.take(rewritten(AlertMaker(machines), {field: value}))
+    for case in office.ledger.cases(limit=1):
+        json.dumps(case.model_dump(), allow_nan=False)
 
 
 def test_an_unknown_unit_waits_in_quarantine_over_restarts_until_a_roster_names_it(
