@@ -112,7 +112,7 @@ class SysfsLed:
 
     def switch(self, on: bool) -> None:
         """See Lamp."""
-        with self._brightness.open("wb", buffering=0) as file:
+        with self._brightness.open("r+b", buffering=0) as file:
             file.write(f"{self._most if on else 0}\n".encode())
 
     def is_on(self) -> bool:
