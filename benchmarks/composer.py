@@ -49,6 +49,8 @@ class Plan:
     smallest_face: float = 30.0
     largest_face: float = 140.0
     occluded_share: float = 0.25
+    references_each: int = 1
+    """Photographs a walking identity is enrolled with, where there are that many beside the one it walks with."""
     background: Path | None = None
     """A picture or video whose first frame to walk over; None draws a street."""
 
@@ -74,18 +76,24 @@ class Walker:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Composed passes and the watchlist for them. `enrolled` and `distractors` hold one image per identifier."""
+    """Composed passes and the watchlist for them. `enrolled` and `distractors` hold one image per identifier,
+    `further` the others of those enrolled with several."""
 
     plan: Plan
     walkers: tuple[Walker, ...]
     passes: tuple[Pass, ...]
     enrolled: dict[str, Path]
     distractors: dict[str, Path]
+    further: dict[str, tuple[Path, ...]]
 
     @property
     def frame_count(self) -> int:
         """Frames from the first to one second after the last pass."""
         return max(w.first_frame + w.length for w in self.walkers) + int(self.plan.rate)
+
+    def photographs(self, identifier: str) -> tuple[Path, ...]:
+        """Every photograph of an enrolled walking identity, the first one first."""
+        return (self.enrolled[identifier], *self.further.get(identifier, ()))
 
     def reference_images(self) -> Iterator[tuple[str, Bytes]]:
         """Reference identifier and BGR photograph of every reference, those of walking identities first."""
@@ -133,8 +141,12 @@ class Deployment:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(_COLUMNS)
             for identifier, picture in self.reference_images():
-                cv2.imwrite(str(folder / "images" / f"{identifier}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-                rows.writerow([identifier, f"images/{identifier}.jpg", "suspect-serious-offence", "research data set",
+                others = (np.asarray(cv2.imread(str(path)), np.uint8) for path in self.further.get(identifier, ()))
+                names = []
+                for number, one in enumerate((picture, *others)):
+                    names.append(f"images/{identifier}{f'-{number}' if number else ''}.jpg")
+                    cv2.imwrite(str(folder / names[-1]), one, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                rows.writerow([identifier, ";".join(names), "suspect-serious-offence", "research data set",
                                "research", "measurement", "2026-01-01", "benchmark", "2036-12-31"])  # fmt: skip
         return listed
 
@@ -153,10 +165,11 @@ def compose(plan: Plan) -> Deployment:
     known = [several[i] for i in rng.permutation(len(several))[:mated]]
     others = sorted(set(stills) - set(known))
     strangers = [others[i] for i in rng.permutation(len(others))[: plan.passes - mated]]
-    enrolled, pairs = {}, []
+    enrolled, further, pairs = {}, {}, []
     for number, identity in enumerate(known):
-        first, second = rng.permutation(len(stills[identity]))[:2]
+        first, second, *rest = rng.permutation(len(stills[identity]))
         enrolled[f"REF-{number:05d}"] = stills[identity][first].path
+        further[f"REF-{number:05d}"] = tuple(stills[identity][i].path for i in rest[: plan.references_each - 1])
         pairs.append((stills[identity][second], f"REF-{number:05d}"))
     walking: list[tuple[Still, str | None]] = [*pairs]
     walking += [(stills[name][int(rng.integers(len(stills[name])))], None) for name in strangers]
@@ -168,7 +181,7 @@ def compose(plan: Plan) -> Deployment:
         _truth_of(f"pass-{i:04d}", walker, reference, plan)
         for i, (walker, (_, reference)) in enumerate(zip(walkers, order, strict=True))
     )
-    return Deployment(plan, tuple(walkers), passes, enrolled, distractors)
+    return Deployment(plan, tuple(walkers), passes, enrolled, distractors, further)
 
 
 def _schedule(stills: list[Still], plan: Plan, rng: np.random.Generator) -> list[Walker]:

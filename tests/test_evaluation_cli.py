@@ -94,12 +94,18 @@ def test_each_step_alone_prints_and_speaks_json(drawn: list[str]) -> None:
     assert "references" in invoke(*drawn, "identify")
     assert "sex: female" in invoke(*drawn, "groups")
     assert json.loads(invoke(*drawn, "verify", "--json"))["mated"] == 160 * 3
+    with pytest.raises(BluelampError, match="too few identities"):
+        invoke(*drawn, "gains")
     assert json.loads(invoke(*drawn, "identify", "--json"))["mated_searches"] == 160 * 2
 
 
 @needs_packs
 def test_figures_by_pass_of_other_packs_are_kept_out_of_the_report(drawn: list[str], tmp_path: Path) -> None:
-    for text, word in (("{}", "not what"), ('{"models": {"detector": "x", "embedder": "y"}}', "other packs")):
+    for text, word in (
+        ("{}", "not what"),
+        ('{"models": {"detector": "x", "embedder": "y"}, "rows": []}', "not what"),
+        ('{"models": {"detector": "x", "embedder": "y"}, "lists": []}', "other packs"),
+    ):
         (tmp_path / "passes.json").write_text(text)
         with pytest.raises(BluelampError, match=word):
             invoke(*drawn, "report", "--out", str(tmp_path), "--passes", str(tmp_path / "passes.json"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,23 @@ from appliance.calibration import Calibration
 from appliance.embed import unit
 from appliance.errors import ConfigError
 from appliance.records import Floats, Models
-from provisioning.evaluation import calibrate, figures, gains, groups, identification, intervals, page, plots
+from provisioning.evaluation import (
+    calibrate,
+    figures,
+    gains,
+    groups,
+    identification,
+    intervals,
+    page,
+    plots,
+    sections,
+    table,
+)
+from provisioning.evaluation.dataset import Dataset, Still
+from provisioning.evaluation.embeddings import Templates
 from provisioning.evaluation.groups import Labelled
 from provisioning.evaluation.identification import Numbers, Trials
-from provisioning.evaluation.passes import Passes, Seen, _box_at
+from provisioning.evaluation.passes import Passes, References, Seen, _box_at, lists
 from provisioning.evaluation.statistics import Histogram
 from provisioning.evaluation.verification import Verification, all_pairs
 from provisioning.truth import Box, Pass, Truth
@@ -50,6 +63,14 @@ def test_false_matches_are_counted_within_the_group_pair_by_pair() -> None:
     scores = np.einsum("ij,ij->i", templates[left], templates[right])[other]
     assert share.trials == len(scores)
     assert abs(share.events - np.count_nonzero(scores >= 0.2)) <= 1
+
+
+def test_the_rate_over_all_groups_is_that_of_every_pair_counted_once() -> None:
+    stills, _ = labelled(0.3)
+    scores = (stills.templates @ stills.references.T)[np.triu_indices(800, 1)]
+    found = groups.comparisons(stills)
+    assert found.total == 800 * 799 // 2
+    assert found.share_at(0.25) == pytest.approx(float(np.mean(scores >= 0.25)), abs=1e-3)
 
 
 def test_a_group_that_resembles_itself_shows_as_a_ratio_that_is_significant() -> None:
@@ -86,11 +107,11 @@ def test_the_gain_of_evening_out_is_measured_at_the_same_rate_on_the_same_stills
     mated = rng.normal(0.6, 0.1, 800).astype(np.float32)
     before = replace(stills, mated=mated, alone=rng.normal(0.45, 0.1, 800).astype(np.float32))
     after = replace(stills, mated=mated, alone=rng.normal(0.2, 0.1, 800).astype(np.float32))
-    gain = gains.evened(before, after, 0.01)
+    gain = gains.evened(before, after, 100, 0.01)
     threshold = np.quantile(before.alone, 0.99)
     assert gain.plain == pytest.approx(np.mean((mated >= threshold) & (mated > before.alone)), abs=0.02)
     assert gain.low > 0.3
-    same = gains.evened(before, before, 0.01)
+    same = gains.evened(before, before, 100, 0.01)
     assert (same.gain, same.low, same.high) == (0, 0, 0)
 
 
@@ -186,8 +207,11 @@ def test_passes_are_counted_once_whatever_their_frames() -> None:
     tpir, well, fpir = found.tpir(0.5), found.tpir(0.5, 5), found.fpir(0.5)
     assert tpir is not None and well is not None and fpir is not None
     assert (tpir.value, well.value, fpir.value) == pytest.approx((0.5, 1.0, 1 / 3))
-    rows = figures.by_pass(found, {"given": 0.9})["rows"]
-    assert rows[0]["words"].startswith("none in 3 trials")
+    listed = References(np.eye(2, 32, dtype=np.float32), ("REF-1", "REF-2"))
+    part = figures.by_pass([(listed, found)], {"given": 0.9})
+    assert part["lists"][0]["rows"][0]["words"].startswith("none in 3 trials")
+    assert part["lists"][0]["of_most"] is None
+    assert part["mated"] == 2
 
 
 def test_a_pass_that_raises_an_alert_for_somebody_else_first_is_not_found() -> None:
@@ -250,7 +274,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
         "evidence": None,
         "identification": {"rows": [], "det": {}, "ranks": {}},
         "operating_point": {"size": 1000, "fpir": 1e-3, "threshold": 0.5},
-        "groups": [], "greatest_fmr_ratio": None, "levelled": {"groups": []}, "conditions": {}, "gains": [],
+        "groups": [], "greatest_fmr_ratio": None, "levelled": None, "conditions": {}, "gains": [],
         "passes": None,
         "published": [], "limits": list(figures.LIMITS),
     }  # fmt: skip
@@ -261,3 +285,41 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert "prefers-color-scheme:dark" in html
     assert "Photographs are not a street" in html
     assert found.pool == 1499
+
+
+def test_lists_hold_each_identifier_once_with_its_first_photograph_and_with_all() -> None:
+    stills = tuple(Still(Path(f"{n}.png"), name) for n, name in enumerate(("A", "A", "B", "A", "C")))
+    rows = np.eye(5, dtype=np.float32)
+    found = np.array([True, True, True, True, False])
+    first, several = lists(Dataset("d", "", stills), Templates(rows, found, np.zeros((5, 7), np.float32)))
+    assert first.identifiers == several.identifiers == ("A", "B"), "no face was found in C's photograph"
+    assert first.templates == pytest.approx(rows[[0, 2]])
+    assert several.templates[0] == pytest.approx((rows[0] + rows[1] + rows[3]) / np.sqrt(3))
+    assert (first.stills, several.stills, several.fused) == (1, 3, frozenset({"A"}))
+
+
+def test_a_gain_below_zero_is_drawn_below_zero() -> None:
+    drawn = plots.bars("t", "x", [plots.Bar("worse", -4.0, -6.0, -2.0), plots.Bar("better", 3.0, 1.0, 5.0)])
+    places = [float(part.split('"')[1]) for part in drawn.split(" cx=")[1:]]
+    assert places[0] < places[1]
+    assert ">-6<" in drawn and 'class="z"' in drawn
+
+
+def test_one_figure_of_each_section_reaches_the_page() -> None:
+    share = figures.share(intervals.wilson(3, 10))
+    row = {"operating_point": "1 in 9", "threshold": 0.5, "tpir": share, "tpir_seen_well": share, "fpir": share,
+           "words": ""}  # fmt: skip
+    own = {"size": 10, "wanted_fpir": 0.1, "threshold": 0.4, "extrapolated": True, "tpir_seen_well": share}
+    part = {"stills": 3, "rows": [row], "own": [own], "of_most": {"stills": 3, "rows": [row]}}
+    counted = {"passes": 9, "mated": 3, "stray_tracks": 0, "references": 10, "note": "<b>", "lists": [part]}
+    assert "Up to 3 photographs fused" in sections.passes(counted)
+    assert "&lt;b&gt;" in sections.passes(counted)
+    assert "those with 3 photographs" in table.of_passes(counted)
+    gain = gains.Gain("a <way>", 9, 3, 0.5, 0.4, 0.1, -0.1, 0.2, 1000, 1e-3)
+    assert "+10.0 <small>[-10.0, +20.0]</small>" in sections.gains([asdict(gain)])
+    assert "a <way> (9)" in table.of_gains([asdict(gain)])
+    rows = figures.by_group(groups.by_attribute(*labelled()[:1], "made up", labelled()[1], 0.3))
+    level = {"threshold": 0.3, "groups": rows, "greatest_fmr_ratio": rows[0]}
+    report = {"groups": rows, "operating_point": {"size": 1000, "fpir": 1e-3, "threshold": 0.3},
+              "greatest_fmr_ratio": rows[0], "levelled": {"fmr": 1e-3, "plain": level, "moved": level}}  # fmt: skip
+    assert sections.groups(report).count("made up: second") == 4

@@ -13,17 +13,15 @@ from rich.console import Console
 from appliance import calibration, packs
 from appliance.errors import ConfigError, PackError
 from appliance.packs import Pack
-from appliance.records import Floats
 from provisioning.evaluation import dataset as data_sets
-from provisioning.evaluation import figures, population, report, shared_packs, verification
+from provisioning.evaluation import figures, report, shared_packs, table, verification
 from provisioning.evaluation.dataset import Dataset
-from provisioning.evaluation.embeddings import CACHE, Templates, embed
+from provisioning.evaluation.embeddings import CACHE, embed
 from provisioning.evaluation.evaluate import Evaluation
-from provisioning.evaluation.passes import frames_of, run
+from provisioning.evaluation.passes import frames_of, lists, run
 from provisioning.truth import read_truth
 
 ASSETS = data_sets.ROOT / "demo" / "assets"
-OPERATING = ((1000, 1e-3), (10_000, 1 / 6000))  # sizes and rates that passes are counted at
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -116,7 +114,7 @@ def verify(
         return
     print(f"{found['mated']} mated, {found['non_mated']} non-mated comparisons; {found['words']}")
     for row in found["rows"]:
-        print(f"FMR {row['wanted_fmr']:.0e}  threshold {row['threshold']:.4f}  FNMR {_text(row['fnmr'])}")
+        print(f"FMR {row['wanted_fmr']:.0e}  threshold {row['threshold']:.4f}  FNMR {table.share(row['fnmr'])}")
 
 
 @app.command()
@@ -134,7 +132,7 @@ def identify(context: typer.Context, as_json: Json = False) -> None:
         mark = "extrapolated" if row["extrapolated"] else "measured"
         rate = f"1 in {1 / row['wanted_fpir']:,.0f}"
         point = f"{row['size']:>6} references  FPIR {rate:>10}  threshold {row['threshold']:.4f}"
-        print(f"{point}  TPIR {_text(row['tpir'])}  {mark}")
+        print(f"{point}  TPIR {table.share(row['tpir'])}  {mark}")
 
 
 @app.command()
@@ -148,9 +146,27 @@ def groups(context: typer.Context, as_json: Json = False) -> None:
         raise ConfigError("the data set has no labels; give a CSV with sex, age, ethnicity")
     for row in found:
         ratio = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**row["fmr_ratio"])
-        print(
-            f"{row['group']:<28} FMR {_text(row['fmr'], 4)}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {_text(row['tpir'])}"
-        )
+        fmr, tpir = table.share(row["fmr"], 4), table.share(row["tpir"])
+        print(f"{row['group']:<28} FMR {fmr}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {tpir}")
+
+
+@app.command()
+def gains(context: typer.Context, as_json: Json = False) -> None:
+    """What comparing better gains at the same models, each way fitted on other identities than it is shown on.
+
+    `--mirror` before the command also measures mirror averaging. For each pass: `python -m benchmarks.passes`.
+    """
+    test = _test(context)
+    found, evidence = figures.gained(test), figures.evidence_of(test)
+    if as_json:
+        print(json.dumps({"gains": found, "evidence": evidence}))
+        return
+    if not found:
+        raise ConfigError("too few identities for lists of this size; give more, with several stills each")
+    print(table.of_gains(found))
+    if evidence:
+        print(f"log-likelihood ratios: the same decisions; Cllr {evidence['cllr']:.4f} bits, ", end="")
+        print(f"least possible {evidence['cllr_min']:.4f}")
 
 
 @app.command()
@@ -184,21 +200,13 @@ def passes(
     detector, embedder = _packs(context)
     facts = read_truth(truth or clip.parent / "truth.json")
     enrolled = data_sets.load(references)
-    templates = embed(enrolled, detector, embedder, CACHE, context.obj["threads"])
-    if not templates.found.any():
+    listed = lists(enrolled, embed(enrolled, detector, embedder, CACHE, context.obj["threads"]))
+    if not listed:
         raise ConfigError(f"{references}: no face found in any reference image")
-    stored, names = _fused(enrolled, templates)
-    result = run(frames_of(clip), facts, detector, embedder, stored, names, smallest_face)
-    found = figures.by_pass(result, _thresholds(embedder, threshold))
+    results = run(frames_of(clip), facts, detector, embedder, listed, smallest_face)
+    found = figures.by_pass(list(zip(listed, results, strict=True)), thresholds_for(embedder, threshold))
     found |= {"models": {"detector": detector.digest, "embedder": embedder.digest}, "clip": facts.clip, "note": note}
-    if as_json:
-        print(json.dumps(found))
-        return
-    print(f"{found['passes']} passes, {found['stray_tracks']} stray tracks, {found['references']} references")
-    for row in found["rows"]:
-        found_well, false = _text(row["tpir_seen_well"]), _text(row["fpir"], 3)
-        print(f"{row['operating_point']}: threshold {row['threshold']:.4f}  TPIR {_text(row['tpir'])}")
-        print(f"    of those seen well {found_well}  FPIR {false} {row['words']}")
+    print(json.dumps(found) if as_json else table.of_passes(found))
 
 
 def _calibrate(test: Evaluation) -> calibration.Calibration:
@@ -231,7 +239,7 @@ def _passed(file: Path | None, test: Evaluation) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        models = found["models"]
+        models, _ = found["models"], found["lists"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: not what `evaluate passes --json` prints ({error}); run it again") from error
     if models != {"detector": test.detector.digest, "embedder": test.embedder.digest}:
@@ -261,12 +269,12 @@ def _data(source: Path | None) -> Dataset:
 
 
 def _packs(context: typer.Context) -> tuple[Pack, Pack]:
-    detector, embedder = (_pack(context.obj[role]) for role in ("detector", "embedder"))
+    detector, embedder = (pack(context.obj[role]) for role in ("detector", "embedder"))
     detector.detector, embedder.embedder  # noqa: B018  (each must have its role: PackError now, not after an hour)
     return detector, embedder
 
 
-def _pack(name: str) -> Pack:
+def pack(name: str) -> Pack:
     shared = data_sets.shared()
     if name in shared_packs.WRAPPED and shared is not None:
         return packs.load(shared_packs.wrap(name, shared / "models", CACHE / "packs"))
@@ -278,28 +286,15 @@ def _pairs(test: Evaluation, file: Path) -> verification.Verification:
     return verification.pairs(test.templates.plain, left, right, mated)
 
 
-def _fused(enrolled: Dataset, templates: Templates) -> tuple[Floats, list[str]]:
-    """One template a reference identifier, of all its stills in which a face was found."""
-    usable = np.nonzero(templates.found)[0]
-    identities = enrolled.identities[usable]
-    rows = [usable[identities == i] for i in np.unique(identities)]
-    return population.fused(templates.plain, tuple(rows)), [enrolled.stills[r[0]].identity for r in rows]
-
-
-def _thresholds(embedder: Pack, threshold: float | None) -> dict[str, float]:
+def thresholds_for(embedder: Pack, threshold: float | None = None) -> dict[str, float]:
+    """What passes are counted at: the given threshold, else the calibration's for figures.POINTS."""
     if threshold is not None:
         return {"given": threshold}
     record = calibration.load(embedder)
-    return {f"1 in {1 / f:,.0f} with {n:,} references": record.threshold_for(n, f) for n, f in OPERATING}
+    return {f"1 in {1 / f:,.0f} with {n:,} references": record.threshold_for(n, f) for n, f in figures.POINTS}
 
 
 def _measurable(data: Dataset, found: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
     identities = data.identities[found & ~data.distractors]
     _, counts = np.unique(identities, return_counts=True)
     return int((counts > 1).sum()) >= 20 and len(identities) >= 100
-
-
-def _text(value: dict[str, float] | None, digits: int = 1) -> str:
-    if value is None:
-        return "none"
-    return f"{value['value']:.{digits}%} [{value['low']:.{digits}%}, {value['high']:.{digits}%}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -48,6 +48,17 @@ class Point:
     extrapolated: bool
     measured: Share | None  # FPIR at the threshold; None where the list is longer than the pool
     tpir: Share
+
+
+@dataclass(frozen=True)
+class Levelled:
+    """Groups at one false match rate over all of them: by plain cosines, and with cohort normalisation."""
+
+    rate: float
+    threshold: float
+    moved_threshold: float
+    plain: list[Group]
+    moved: list[Group]
 
 
 class Evaluation:
@@ -134,37 +145,40 @@ class Evaluation:
     @cached_property
     def groups(self) -> list[Group]:
         """Rates by every label the data set has."""
-        return self._by_label(self._with_labels & self.templates.found, self.threshold)
+        rows = self._with_labels & self.templates.found
+        if rows.sum() < 2 * groups.LEAST:
+            return []
+        return _by_label(self.dataset.where(rows), self._labelled(rows, None), self.threshold)
 
     @cached_property
-    def levelled(self) -> tuple[float, list[Group]]:
-        """The same with cohort normalisation of the references: threshold for the same FPIR, and rates by label.
+    def levelled(self) -> Levelled | None:
+        """Groups of adults with and without cohort normalisation of the references, at one overall false match rate.
 
-        The cohort is labelled stills of identities that take no part; without labels there is none.
+        The cohort is labelled adults of identities that take no part; None where there are too few of them.
         """
-        rows = self._with_labels & self.templates.found
+        inside, outside = self._adults
+        if min(inside.sum(), outside.sum()) < 2 * groups.LEAST:
+            return None
+        cohort = self.templates.plain[outside]
+        plain, moved = (self._labelled(inside, c) for c in (None, cohort))
+        rate = groups.comparisons(plain).share_at(self.threshold)
+        threshold = groups.comparisons(moved).threshold_at(rate)
+        part = self.dataset.where(inside)
+        return Levelled(
+            rate, self.threshold, threshold, _by_label(part, plain, self.threshold), _by_label(part, moved, threshold)
+        )
+
+    @cached_property
+    def _adults(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Labelled adults to show and, of other identities, for the cohort: no list may lightly hold children."""
+        adult = np.array([s.age is not None and s.age >= population.ADULT for s in self.dataset.stills])
         parts = np.array([fold(s.identity) for s in self.dataset.stills])
-        cohort = self.templates.plain[rows & (parts >= COHORT_PART)]
-        if len(cohort) < groups.LEAST:
-            return self.threshold, []
-        inside, chosen = rows & (parts < COHORT_PART), self.population
-        stored = population.fused(self.templates.plain, chosen.references)
-        kept = ~np.isin(chosen.owners, self.dataset.identities[rows & (parts >= COHORT_PART)])
-        chosen = replace(chosen, owners=chosen.owners[kept])
-        trials = chosen.among(stored[kept], self.templates.plain[chosen.probes], _shift(stored[kept], cohort))
-        threshold = calibrate.point(trials, GROUP_SIZE, GROUP_RATE)[0]
-        return threshold, self._by_label(inside, threshold, cohort)
+        rows = self._with_labels & self.templates.found & adult
+        return rows & (parts < COHORT_PART), rows & (parts >= COHORT_PART)
 
     @cached_property
     def _with_labels(self) -> npt.NDArray[np.bool_]:
         return np.array([bool(s.sex or s.ethnicity or s.age is not None) for s in self.dataset.stills])
-
-    def _by_label(self, rows: npt.NDArray[np.bool_], threshold: float, cohort: Floats | None = None) -> list[Group]:
-        if rows.sum() < 2 * groups.LEAST:
-            return []
-        part, labelled = self.dataset.where(rows), self._labelled(rows, cohort)
-        found = (groups.by_attribute(labelled, name, part.labels(of), threshold) for name, of in ATTRIBUTES.items())
-        return [group for attribute in found for group in attribute]
 
     def _labelled(self, rows: npt.NDArray[np.bool_], cohort: Floats | None) -> Labelled:
         part, plain = self.dataset.where(rows), self.templates.plain[rows]
@@ -204,17 +218,14 @@ class Evaluation:
         return gains.measure(self.dataset, self.templates, GROUP_SIZE, GROUP_RATE) + self._evened()
 
     def _evened(self) -> list[Gain]:
-        """Of adults only: no list may lightly hold children, and no model here tells them apart."""
-        adult = np.array([s.age is not None and s.age >= population.ADULT for s in self.dataset.stills])
-        rows = self._with_labels & self.templates.found & adult
-        parts = np.array([fold(s.identity) for s in self.dataset.stills])
-        inside, outside = rows & (parts < COHORT_PART), rows & (parts >= COHORT_PART)
+        inside, outside = self._adults
         if min(inside.sum(), outside.sum()) < 2 * groups.LEAST:
             return []
         plain, moved = (self._labelled(inside, c) for c in (None, self.templates.plain[outside]))
         if np.isnan(plain.mated).all():
             return []
-        return [gains.evened(plain, moved, rate) for rate in EVENED]
+        size = min(GROUP_SIZE, int(inside.sum()) // 2)
+        return [gains.evened(plain, moved, size, rate) for rate in EVENED]
 
     def calibration(self) -> Calibration:
         """The record for the unit. Raises ConfigError where the data cannot carry one."""
@@ -227,6 +238,11 @@ class Evaluation:
             data=f"{self.dataset.name}: {self.dataset.note}",
             data_sha256=self.dataset.digest,
         )
+
+
+def _by_label(part: Dataset, stills: Labelled, threshold: float) -> list[Group]:
+    found = (groups.by_attribute(stills, name, part.labels(of), threshold) for name, of in ATTRIBUTES.items())
+    return [group for attribute in found for group in attribute]
 
 
 def _shift(references: Floats, cohort: Floats) -> Floats:

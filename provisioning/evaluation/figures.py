@@ -9,14 +9,16 @@ import numpy as np
 
 from appliance.calibration import Likelihood
 from appliance.published import figures as published_figures
-from provisioning.evaluation import groups, intervals, likelihood, statistics
-from provisioning.evaluation.evaluate import GROUP_RATE, GROUP_SIZE, SIZES, Evaluation
+from provisioning.evaluation import calibrate, groups, intervals, likelihood, statistics
+from provisioning.evaluation.evaluate import GROUP_RATE, GROUP_SIZE, SIZES, Evaluation, Levelled
 from provisioning.evaluation.groups import Group
 from provisioning.evaluation.intervals import Share
-from provisioning.evaluation.passes import USABLE, Passes
+from provisioning.evaluation.passes import USABLE, Passes, References
 from provisioning.evaluation.verification import Verification
 
 FORMAT = 1
+LEAST_PASSES = 100  # under which the passes' own scores set no threshold
+POINTS = ((1000, 1e-3), (10_000, 1 / 6000))  # sizes and rates that passes are counted at
 LIMITS = (
     "These are photographs, not a street. Faces that turn, move, hide in a crowd or stand in bad light cost TPIR "
     "that this test does not see; a laboratory's figure is from volunteers in a street. Frames of a pass hang "
@@ -53,6 +55,16 @@ def verification(result: Verification) -> dict[str, Any]:
         "rows": rows,
         "det": curve,
     }
+
+
+def gained(test: Evaluation) -> list[dict[str, Any]]:
+    """What each way of comparing better gains."""
+    return [asdict(g) for g in test.gains]
+
+
+def evidence_of(test: Evaluation) -> dict[str, Any] | None:
+    """What log-likelihood ratios of a test's scores are worth."""
+    return evidence(test.evidence, likelihood.fitted(test.verification))
 
 
 def evidence(shown: likelihood.Shown | None, line: Likelihood | None) -> dict[str, Any] | None:
@@ -122,34 +134,78 @@ def by_group(found: list[Group]) -> list[dict[str, Any]]:
     ]
 
 
-def by_pass(result: Passes, thresholds: dict[str, float]) -> dict[str, Any]:
-    """Rates over passes at named thresholds."""
-    rows = []
-    for name, threshold in thresholds.items():
-        everyone, seen, false = result.tpir(threshold), result.tpir(threshold, USABLE), result.fpir(threshold)
-        rows.append(
-            {
-                "operating_point": name,
-                "threshold": threshold,
-                "tpir": share(everyone) if everyone else None,
-                "tpir_seen_well": share(seen) if seen else None,
-                "fpir": share(false) if false else None,
-                "words": intervals.in_words(int(false.trials)) if false and not false.events else "",
-            }
-        )
+def levelled(found: Levelled | None) -> dict[str, Any] | None:
+    """Groups of adults at one overall false match rate, by plain cosines and with cohort normalisation."""
+    if found is None:
+        return None
+    ways = (("plain", found.threshold, found.plain), ("moved", found.moved_threshold, found.moved))
+    return {"fmr": found.rate} | {
+        name: {"threshold": threshold, "groups": by_group(rows), "greatest_fmr_ratio": by_group([worst])[0]}
+        for name, threshold, rows in ways
+        if (worst := groups.greatest_ratio(rows)) is not None
+    }
+
+
+def by_pass(found: list[tuple[References, Passes]], thresholds: dict[str, float]) -> dict[str, Any]:
+    """Rates over passes: at named thresholds (those of stills), and at the thresholds that the passes set themselves.
+
+    Every list is given the same passes. Where some references are fused from several photographs, the rates of just
+    those are given for each list, so that one photograph and several are compared on the same passes.
+    """
+    result = found[0][1]
+    most = found[-1][0]
     return {
         "passes": len(result.seen),
+        "mated": sum(s.reference_identifier is not None for s in result.seen),
         "stray_tracks": len(result.strays),
         "references": result.references,
-        "rows": rows,
+        "lists": [
+            {
+                "stills": listed.stills,
+                "rows": [_at_threshold(n, t, passes) for n, t in thresholds.items()],
+                "own": [_at_rate(passes, size, rate) for size, rate in POINTS if len(result.seen) >= LEAST_PASSES],
+                "of_most": {"stills": most.stills, "rows": _of_most(passes, thresholds, most)}
+                if len(found) > 1
+                else None,
+            }
+            for listed, passes in found
+        ],
     }
+
+
+def _at_threshold(name: str, threshold: float, passes: Passes) -> dict[str, Any]:
+    tpir, seen, false = passes.tpir(threshold), passes.tpir(threshold, USABLE), passes.fpir(threshold)
+    return {
+        "operating_point": name,
+        "threshold": threshold,
+        "tpir": share(tpir) if tpir else None,
+        "tpir_seen_well": share(seen) if seen else None,
+        "fpir": share(false) if false else None,
+        "words": intervals.in_words(int(false.trials)) if false and not false.events else "",
+    }
+
+
+def _at_rate(passes: Passes, size: int, rate: float) -> dict[str, Any]:
+    """At the threshold that the passes' own non-mated scores set: every pass counts, its own reference left out."""
+    threshold, extrapolated = calibrate.point(passes.trials(), size, rate)
+    seen = passes.tpir(threshold, USABLE)
+    return {
+        "size": size,
+        "wanted_fpir": rate,
+        "threshold": threshold,
+        "extrapolated": extrapolated,
+        "tpir_seen_well": share(seen) if seen else None,
+    }
+
+
+def _of_most(passes: Passes, thresholds: dict[str, float], most: References) -> list[dict[str, Any]]:
+    rates = ((name, passes.tpir(t, USABLE, most.fused)) for name, t in thresholds.items())
+    return [{"operating_point": name, "tpir_seen_well": share(rate) if rate else None} for name, rate in rates]
 
 
 def everything(test: Evaluation, passes: dict[str, Any] | None = None) -> dict[str, Any]:
     """The whole report. Keys `models`, `made` and `groups` are what a unit checks before it arms."""
     greatest = groups.greatest_ratio(test.groups)
-    threshold, levelled = test.levelled
-    evened = groups.greatest_ratio(levelled)
     return {
         "format": FORMAT,
         "made": test.made,
@@ -168,21 +224,17 @@ def everything(test: Evaluation, passes: dict[str, Any] | None = None) -> dict[s
             "failure_to_acquire": share(test.failures),
         },
         "verification": verification(test.verification),
-        "evidence": evidence(test.evidence, likelihood.fitted(test.verification)),
+        "evidence": evidence_of(test),
         "identification": identification(test),
         "operating_point": {"size": GROUP_SIZE, "fpir": GROUP_RATE, "threshold": test.threshold},
         "groups": by_group(test.groups),
         "greatest_fmr_ratio": by_group([greatest])[0] if greatest else None,
-        "levelled": {
-            "threshold": threshold,
-            "groups": by_group(levelled),
-            "greatest_fmr_ratio": by_group([evened])[0] if evened else None,
-        },
+        "levelled": levelled(test.levelled),
         "conditions": {
             name: [{"from": low, "to": high, "tpir": share(found)} for low, high, found in rows]
             for name, rows in test.conditions.items()
         },
-        "gains": [asdict(g) for g in test.gains],
+        "gains": gained(test),
         "passes": passes,
         "published": [asdict(p) for p in published_figures()],
         "limits": list(LIMITS),

@@ -28,7 +28,7 @@ from provisioning.evaluation.population import Population
 
 FOLDS = 5
 DRAWS = 300
-WEIGHTS = (0.0, 0.5, 1.0)
+WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 NEAREST = 10
 LONGEST = 2000  # references searched; a longer pool costs time and tells little more
 POOLED = 5  # stills of a pooled probe: what a unit keeps of a track
@@ -39,7 +39,10 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Gain:
-    """TPIR of one way, of the plain cosine on the same probes, and the difference with its 95 % interval."""
+    """TPIR of one way, of the plain cosine on the same probes, and the difference with its 95 % interval.
+
+    Both at the rate `fpir` with a list of `size`, each at a threshold of its own.
+    """
 
     way: str
     probes: int
@@ -49,12 +52,18 @@ class Gain:
     gain: float
     low: float
     high: float
+    size: int
+    fpir: float
     fitted: str = ""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One fold: who is searched among whom, and a cohort of reference templates of the other folds' identities."""
+    """One fold: who is searched among whom, and a cohort of single reference templates of other identities.
+
+    The cohort is as mixed as the list: named identities of the other folds, and this fold's distractors, which are
+    not on the list. A cohort of one source only lowers or raises whole sources, which looks like a gain and is none.
+    """
 
     chosen: Population
     cohort: Floats
@@ -89,10 +98,11 @@ def measure(dataset: Dataset, templates: Templates, size: int, fpir: float) -> l
     for name, way in track(list(_ways(templates).items()), "gains", transient=True):
         gains.append(_gain(name, plain, _trials(single, templates, way), size, fpir))
     gains.append(_cohort(dataset, templates, parts, single, plain, size, fpir))
+    gains += _one_source(dataset, templates, parts, size, fpir)
     return gains + _several(dataset, templates, parts, size, fpir) + _tracks(dataset, templates, size, fpir)
 
 
-def evened(plain: Labelled, moved: Labelled, fpir: float) -> Gain:
+def evened(plain: Labelled, moved: Labelled, size: int, fpir: float) -> Gain:
     """Cohort normalisation on labelled stills of all groups together, at a rate that they themselves give.
 
     Mated probes are second looks where the data has no other still; the bootstrap is over stills.
@@ -102,9 +112,11 @@ def evened(plain: Labelled, moved: Labelled, fpir: float) -> Gain:
     draws = [np.arange(count), *(rng.integers(0, count, count) for _ in range(DRAWS))]
     before, after = np.array([[_found(part, rows, fpir) for rows in draws] for part in (plain, moved)])
     low, high = np.quantile(after[1:] - before[1:], (0.025, 0.975))
-    way = f"cohort normalisation, labelled adults of all groups, FPIR {fpir:g}, a list of other adults"
+    way = "cohort normalisation, labelled adults of all groups, a list of other adults"
     gain = float(after[0] - before[0])
-    return Gain(way, count, count, float(after[0]), float(before[0]), gain, float(low), float(high), "weight 1")
+    return Gain(
+        way, count, count, float(after[0]), float(before[0]), gain, float(low), float(high), size, fpir, "weight 1"
+    )
 
 
 def _found(part: Labelled, rows: Numbers, fpir: float) -> float:
@@ -148,18 +160,37 @@ def _cohort(
     fpir: float,
 ) -> Gain:
     """Reference-side cohort normalisation; the weight is the best one on the four parts that are not shown."""
-    chosen = [
-        _best_weight(dataset, templates, parts, [j for j in range(FOLDS) if j != k], size, fpir) for k in range(FOLDS)
-    ]
+    chosen = _weights(dataset, templates, parts, size, fpir)
     way = _trials(single, templates, _plain, chosen)
     gain = _gain(f"cohort normalisation, reference side, {NEAREST} nearest", plain, way, size, fpir)
     return replace(gain, fitted="weight " + ", ".join(f"{w:g}" for w in chosen))
 
 
-def _best_weight(
-    dataset: Dataset, templates: Templates, parts: Numbers, folds: list[int], size: int, fpir: float
-) -> float:
-    fitted = [_part(dataset, templates, parts, k, 1, None) for k in folds]
+def _one_source(dataset: Dataset, templates: Templates, parts: Numbers, size: int, fpir: float) -> list[Gain]:
+    """The same where no distractor is on the list: every reference is of the probes' own source."""
+    if not dataset.distractors.any():
+        return []
+    made = [_part(dataset, templates, parts, k, 1, None, mixed=False) for k in range(FOLDS)]
+    size = min(size, *(p.pool for p in made))
+    chosen = _weights(dataset, templates, parts, size, fpir, mixed=False)
+    plain, way = _trials(made, templates, _plain), _trials(made, templates, _plain, chosen)
+    gain = _gain(f"the same, every reference of the probes' own source, list of {size}", plain, way, size, fpir)
+    return [replace(gain, fitted="weight " + ", ".join(f"{w:g}" for w in chosen))]
+
+
+def _weights(
+    dataset: Dataset, templates: Templates, parts: Numbers, size: int, fpir: float, mixed: bool = True
+) -> list[float]:
+    folds = range(FOLDS)
+    return [
+        _best_weight(
+            [_part(dataset, templates, parts, j, 1, None, mixed) for j in folds if j != k], templates, size, fpir
+        )
+        for k in folds
+    ]
+
+
+def _best_weight(fitted: list[Part], templates: Templates, size: int, fpir: float) -> float:
     size = min(size, min(p.pool for p in fitted))
     rates = {}
     for weight in WEIGHTS:
@@ -183,15 +214,25 @@ def _several(dataset: Dataset, templates: Templates, parts: Numbers, size: int, 
     return gains
 
 
-def _part(dataset: Dataset, templates: Templates, parts: Numbers, number: int, stills: int, alike: int | None) -> Part:
-    inside = (parts == number) | dataset.distractors
+def _part(
+    dataset: Dataset,
+    templates: Templates,
+    parts: Numbers,
+    number: int,
+    stills: int,
+    alike: int | None,
+    mixed: bool = True,
+) -> Part:
+    """One fold; without `mixed`, no distractor is on its list."""
+    own = parts == number
+    inside = np.where(dataset.distractors, ~own & mixed, own)
     # A still outside the part counts as one without a face: it is neither enrolled nor, below, a probe.
     chosen = population.choose(dataset, templates.found & inside, stills, alike)
     kept = parts[chosen.probes] == number
     chosen = replace(
         chosen, probes=chosen.probes[kept], probe_owners=chosen.probe_owners[kept], enrolled=chosen.enrolled[kept]
     )
-    outside = population.choose(dataset, templates.found & ~inside)
+    outside = population.choose(dataset, templates.found & np.where(dataset.distractors, own, ~own))
     return Part(chosen, population.fused(templates.plain, outside.references), len(chosen.references) - 1)
 
 
@@ -220,7 +261,8 @@ def _trials(made: list[Part], templates: Templates, way: Way, weights: list[floa
 def _gain(way: str, plain: Trials, other: Trials, size: int, fpir: float) -> Gain:
     before, after, gain, low, high = compare(plain, other, size, fpir)
     mated = ~np.isnan(plain.mated)
-    return Gain(way, int(mated.sum()), len(np.unique(plain.identities[mated])), after, before, gain, low, high)
+    identities = len(np.unique(plain.identities[mated]))
+    return Gain(way, int(mated.sum()), identities, after, before, gain, low, high, size, fpir)
 
 
 def _tracks(dataset: Dataset, templates: Templates, size: int, fpir: float) -> list[Gain]:

@@ -7,6 +7,7 @@ that fares best; Holm's correction is over all tests of an attribute. Groups of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from appliance.records import Floats
 from provisioning.evaluation import intervals
 from provisioning.evaluation.intervals import Share
+from provisioning.evaluation.statistics import Histogram
 from provisioning.evaluation.verification import BLOCK
 
 LEAST = 100
@@ -96,14 +98,28 @@ def moved(probes: Floats, references: Floats, shift: Floats) -> tuple[Floats, Fl
 def within(probes: Floats, references: Floats, identities: Numbers, threshold: float) -> Share:
     """FMR among stills of one group: every pair of different identities once, Clopper-Pearson."""
     events = trials = 0
+    for scores in _pairs(probes, references, identities):
+        events += int(np.count_nonzero(scores >= threshold))
+        trials += len(scores)
+    return intervals.clopper_pearson(events, max(trials, 1))
+
+
+def comparisons(stills: Labelled) -> Histogram:
+    """Scores of every pair of different identities once, whatever their groups; moved ones may lie outside -1 to 1."""
+    found = Histogram(-2.0, 2.0)
+    for scores in _pairs(stills.templates, stills.references, stills.identities):
+        found.add(scores)
+    return found
+
+
+def _pairs(probes: Floats, references: Floats, identities: Numbers) -> Iterator[Floats]:
+    """Scores of pairs of different identities, each once, in blocks."""
     for start in range(0, len(probes), BLOCK):
         rows = slice(start, start + BLOCK)
         scores = probes[rows] @ references[start:].T
         other = identities[rows][:, None] != identities[start:]
         other &= np.arange(scores.shape[1]) > np.arange(scores.shape[0])[:, None]
-        events += int(np.count_nonzero((scores >= threshold) & other))
-        trials += int(np.count_nonzero(other))
-    return intervals.clopper_pearson(events, max(trials, 1))
+        yield scores[other]
 
 
 def greatest_ratio(groups: list[Group]) -> Group | None:

@@ -7,7 +7,7 @@ that belongs to no pass (a false face) counts as a non-mated search of its own: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -23,13 +23,16 @@ from appliance.extract import Extractor
 from appliance.packs import Pack
 from appliance.records import Face, Floats, Frame, Image, Probe
 from appliance.track import Tracker
-from provisioning.evaluation import identification, intervals
+from provisioning.evaluation import identification, intervals, population
+from provisioning.evaluation.dataset import Dataset
+from provisioning.evaluation.embeddings import Templates
 from provisioning.evaluation.identification import Trials
 from provisioning.evaluation.intervals import Share
 from provisioning.truth import Box, Pass, Truth
 
 USABLE = 5  # frames that make a pass count as seen well enough
 CAMERA = "evaluation"
+RULES = DecideRules()  # of an alert, as a unit has them where its configuration says nothing else
 
 
 @dataclass
@@ -57,10 +60,11 @@ class Passes:
         """Length of the list."""
         return len(self.identifiers)
 
-    def tpir(self, threshold: float, usable: int = 0) -> Share | None:
-        """Share of mated passes (of at least `usable` compared faces) that raise an alert for their own reference,
-        with no other reference reaching more; None without any."""
-        found = [self._found(s, threshold) for s in self.seen if s.reference_identifier and s.usable >= usable]
+    def tpir(self, threshold: float, usable: int = 0, of: frozenset[str] | None = None) -> Share | None:
+        """Share of mated passes (of at least `usable` compared faces, and of references in `of`) that raise an alert
+        for their own reference, with no other reference reaching more; None without any."""
+        mated = [s for s in self.seen if s.reference_identifier is not None and s.usable >= usable]
+        found = [self._found(s, threshold) for s in mated if of is None or s.reference_identifier in of]
         return intervals.clopper_pearson(sum(found), len(found)) if found else None
 
     def fpir(self, threshold: float) -> Share | None:
@@ -97,19 +101,49 @@ class Passes:
         return bool(own >= threshold and own >= entry.reached.max())
 
 
+@dataclass(frozen=True)
+class References:
+    """A list to search: `templates` (m, length), unit length, one an identifier.
+
+    `stills` is the most photographs that one of them is fused from; `fused` the identifiers that have that many.
+    """
+
+    templates: Floats
+    identifiers: tuple[str, ...]
+    stills: int = 1
+    fused: frozenset[str] = frozenset()
+
+
+def lists(enrolled: Dataset, templates: Templates) -> list[References]:
+    """The list with the first photograph of each identifier alone and, where any has several, with all of them fused.
+
+    Photographs in which no face was found are left out.
+    """
+    usable = np.nonzero(templates.found)[0]
+    places = [usable[enrolled.identities[usable] == i] for i in np.unique(enrolled.identities[usable])]
+    names = tuple(enrolled.stills[rows[0]].identity for rows in places)
+    most = max((len(rows) for rows in places), default=0)
+    fused = frozenset(name for name, rows in zip(names, places, strict=True) if len(rows) == most)
+    return [
+        References(population.fused(templates.plain, tuple(rows[:count] for rows in places)), names, count, fused)
+        for count in dict.fromkeys((1, most))
+        if most
+    ]
+
+
 @dataclass
 class _Tracked:
     """A track so far: votes for the pass it belongs to, and what its probes reached together."""
 
     votes: dict[str, int] = field(default_factory=dict)
     usable: int = 0
-    reached: Floats | None = None
+    reached: list[Floats] = field(default_factory=list)
 
-    def add(self, probe: Probe, references: Floats, rules: DecideRules) -> None:
+    def add(self, probe: Probe, listed: Sequence[References]) -> None:
         """Take in one probe."""
-        reached = _reached(probe, references, rules)
+        reached = [_reached(probe, one) for one in listed]
         self.usable = max(self.usable, len(probe.agreeing))
-        self.reached = reached if self.reached is None else np.maximum(self.reached, reached)
+        self.reached = [np.maximum(a, b) for a, b in zip(self.reached or reached, reached, strict=True)]
 
 
 def run(
@@ -117,16 +151,10 @@ def run(
     truth: Truth,
     detector: Pack,
     embedder: Pack,
-    references: Floats,
-    identifiers: list[str],
+    listed: Sequence[References],
     smallest_face: float = 40.0,
-    rules: DecideRules | None = None,
-) -> Passes:
-    """Run detection, tracking, extraction, comparison and the rules of an alert over the frames.
-
-    `references` is (m, length), unit length.
-    """
-    rules = rules or DecideRules()
+) -> list[Passes]:
+    """Run detection, tracking and extraction over the frames once, and search every probe in every list."""
     find, embed = Detector(detector, smallest_face), Embedder(embedder)
     tracker, extractor = Tracker(), Extractor(CAMERA, embed)
     tracks: dict[int, _Tracked] = {}
@@ -139,9 +167,9 @@ def run(
                 votes = tracks.setdefault(track.number, _Tracked()).votes
                 votes[owner] = votes.get(owner, 0) + 1
         for probe in extractor.extract(Frame(CAMERA, number, clock, clock, image), alive):
-            tracks.setdefault(probe.track, _Tracked()).add(probe, references, rules)
+            tracks.setdefault(probe.track, _Tracked()).add(probe, listed)
         extractor.forget(ended)
-    return _collected(truth, tracks, tuple(identifiers))
+    return [_collected(truth, tracks, number, one.identifiers) for number, one in enumerate(listed)]
 
 
 def frames_of(clip: Path) -> Iterator[Image]:
@@ -194,23 +222,21 @@ def _box_at(entry: Pass, number: int) -> Box | None:
     return Box(number, *(float(c) for c in columns))
 
 
-def _reached(probe: Probe, references: Floats, rules: DecideRules) -> Floats:
+def _reached(probe: Probe, listed: References) -> Floats:
     """(m,) the greatest threshold at which the probe would raise an alert for each reference."""
-    scores = references @ probe.template
-    agreed = supported(probe.agreeing @ references.T, rules)
-    return np.asarray(np.maximum(np.minimum(scores, agreed), -1.0), np.float32)
+    agreed = supported(probe.agreeing @ listed.templates.T, RULES)
+    return np.asarray(np.maximum(np.minimum(listed.templates @ probe.template, agreed), -1.0), np.float32)
 
 
-def _collected(truth: Truth, tracks: dict[int, _Tracked], identifiers: tuple[str, ...]) -> Passes:
+def _collected(truth: Truth, tracks: dict[int, _Tracked], number: int, identifiers: tuple[str, ...]) -> Passes:
     seen = {p.pass_id: Seen(p.pass_id, p.identity, p.reference_identifier) for p in truth.passes}
     strays = []
-    for track in tracks.values():
-        if track.reached is None:
-            continue
+    for track in (t for t in tracks.values() if t.reached):
+        reached = track.reached[number]
         if not track.votes:
-            strays.append(track.reached)
+            strays.append(reached)
             continue
         entry = seen[max(track.votes, key=lambda k: track.votes[k])]
         entry.usable = max(entry.usable, track.usable)
-        entry.reached = track.reached if entry.reached is None else np.maximum(entry.reached, track.reached)
+        entry.reached = reached if entry.reached is None else np.maximum(entry.reached, reached)
     return Passes(tuple(seen.values()), tuple(strays), identifiers)

@@ -42,8 +42,8 @@ def curves(title: str, x: str, y: str, lines: Sequence[Line], log_y: bool = True
         up = (math.log10(point[1]) - y0) / max(y1 - y0, 1) if log_y else point[1]
         return LEFT + across * (WIDTH - LEFT - 12), HEIGHT - BOTTOM - up * (HEIGHT - BOTTOM - 28)
 
-    parts = [_vertical(place((10.0**k, 10.0**y0 if log_y else 0.0))[0], f"1e{k}") for k in range(x0, x1 + 1)]
-    ticks = [(10.0**k, f"1e{k}") for k in range(y0, y1 + 1)] if log_y else [(k / 5, f"{k / 5:.1f}") for k in range(6)]
+    parts = [_vertical(place((10.0**k, 10.0**y0 if log_y else 0.0))[0], _power(k)) for k in range(x0, x1 + 1)]
+    ticks = [(10.0**k, _power(k)) for k in range(y0, y1 + 1)] if log_y else [(k / 5, f"{k / 5:.1f}") for k in range(6)]
     parts += [_horizontal(place((10.0**x0, value))[1], name) for value, name in ticks]
     for number, line in enumerate(kept):
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in map(place, line.points))
@@ -53,41 +53,56 @@ def curves(title: str, x: str, y: str, lines: Sequence[Line], log_y: bool = True
 
 
 def bars(title: str, x: str, rows: Sequence[Bar], log: bool = False) -> str:
-    """Estimates as dots with their limits as lines, one a row, from zero to the greatest limit (or over decades)."""
-    usable = [r for r in rows if r.high > 0]
+    """Estimates as dots with their limits as lines, one a row; over decades, or with a line at zero."""
+    usable = [r for r in rows if r.high > 0 or not log]
     if not usable:
         return ""
-    height = 60 + 24 * len(usable)
-    top = max(r.high for r in usable)
-    low = min(max(r.low, r.high / 1000) for r in usable) if log else 0.0
-    first, last = (math.log10(low), math.log10(top)) if log else (0.0, top)
+    left = 16 + 6.4 * max(len(r.name) for r in usable)
+    width, height = left + 360, 60 + 24 * len(usable)
+    low = min(max(r.low, r.high / 1000) if log else min(r.low, 0.0) for r in usable)
+    top = max(max(r.high for r in usable), low + 1e-12)
+    first, last = (math.log10(low), math.log10(top)) if log else (low, top)
 
     def across(value: float) -> float:
         shown = math.log10(max(value, low)) if log else value
-        return 180 + (shown - first) / max(last - first, 1e-12) * (WIDTH - 200)
+        return left + (shown - first) / max(last - first, 1e-12) * (width - left - 24)
 
     parts = []
-    for number in range(5):
-        value = first + (last - first) * number / 4
-        name = f"{10**value:.1e}" if log else f"{value:.3g}"
+    for value in _marks(first, last, log):
+        name = f"{10**value:.0e}" if log else f"{value:g}"
+        place = across(10**value if log else value)
+        kind = "z" if value == 0 and not log else "g"
         parts.append(
-            f'<text x="{180 + (WIDTH - 200) * number / 4:.0f}" y="{height - 26}" text-anchor="middle">{name}</text>'
+            f'<line class="{kind}" x1="{place:.1f}" x2="{place:.1f}" y1="26" y2="{height - 40}"/>'
+            f'<text x="{place:.1f}" y="{height - 26}" text-anchor="middle">{name}</text>'
         )
     for number, row in enumerate(usable):
         y = 38 + 24 * number
         limits = f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
         parts.append(
-            f'<g><title>{escape(row.name)}: {limits}</title><text x="172" y="{y + 4}" text-anchor="end">'
+            f'<g><title>{escape(row.name)}: {limits}</title><text x="{left - 8:.0f}" y="{y + 4}" text-anchor="end">'
             f'{escape(row.name)}</text><line class="c0" x1="{across(row.low):.1f}" x2="{across(row.high):.1f}" '
             f'y1="{y}" y2="{y}"/>'
             f'<circle class="d0" cx="{across(row.value):.1f}" cy="{y}" r="4"/></g>'
         )
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f'<text class="t" x="{WIDTH / 2}" y="18" '
-        f'text-anchor="middle">{escape(title)}</text>{"".join(parts)}<text x="{WIDTH / 2 + 80}" y="{height - 6}" '
-        f'text-anchor="middle">{escape(x)}</text></svg>'
+        f'<svg viewBox="0 0 {width:.0f} {height}" style="max-width:{width / 14:.0f}rem" role="img" '
+        f'aria-label="{escape(title)}"><text class="t" x="{width / 2:.0f}" y="18" text-anchor="middle">{escape(title)}'
+        f'</text>{"".join(parts)}<text x="{(left + width) / 2:.0f}" y="{height - 6}" text-anchor="middle">{escape(x)}'
+        "</text></svg>"
     )
+
+
+def _marks(first: float, last: float, log: bool) -> list[float]:
+    """Where an axis is labelled: whole decades (halves of short ones), or some five round numbers."""
+    span = max(last - first, 1e-12)
+    step = (1.0 if span > 1 else 0.5) if log else 10 ** math.floor(math.log10(span / 3))
+    step *= 1 if log else next(k for k in (1, 2, 5, 10) if span / (step * k) <= 6)
+    return [step * k for k in range(math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9) + 1)]
+
+
+def _power(exponent: int) -> str:
+    return "1" if exponent == 0 else "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _decades(value: float) -> int:
