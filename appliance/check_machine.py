@@ -26,7 +26,7 @@ _MEMORY = 500_000_000  # bytes; vision with 10,000 references, its courier, and 
 _BROKER_SECONDS = 5.0
 _SETTLE_SECONDS = 1.0  # a live camera's exposure and focus need a moment to settle
 _BURN_SECONDS = 1.0
-_HOT = 80.0  # degrees Celsius; small computers slow down soon after
+HOT = 80.0  # degrees Celsius; small computers slow down soon after
 _UNSAFE_SWAP = "swap is on, and what vision holds could reach the disk: sudo swapoff -a"
 
 
@@ -124,7 +124,7 @@ def temperature(celsius: float | None) -> Line:
     """The hottest sensor."""
     if celsius is None:
         return Line("temperature", True, "no sensor tells it")
-    if celsius < _HOT:
+    if celsius < HOT:
         return Line("temperature", True, f"{celsius:.0f} C")
     return Line("temperature", True, f"{celsius:.0f} C: give the unit shade and air, it slows down when it is hot",
                 look=True)  # fmt: skip

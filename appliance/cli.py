@@ -22,6 +22,7 @@ from appliance import (
     packs,
     processes_cli,
     sandbox,
+    status_cli,
     view_cli,
 )
 from appliance import config as configs
@@ -53,6 +54,7 @@ intake_cli.mount(app)
 processes_cli.mount(app)
 check_cli.mount(app)
 view_cli.mount(app)
+status_cli.mount(app)
 attest_cli.mount(app)
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]

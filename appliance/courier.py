@@ -116,6 +116,8 @@ class Server:
             place = {"chain": point.chain, "sequence": point.sequence, "previous": point.previous}
             greeting = greeting.model_copy(update=place)
         link.write_record(stream, greeting)
+        if hello.deployment == link.ASKING:
+            return
         self._forwarder.vision_connected = True
         while (container := link.read_frame(stream, LIMITS.envelope_bytes)) is not None:
             reply = self._take(container)

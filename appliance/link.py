@@ -31,6 +31,7 @@ from appliance.pace import Backoff
 from appliance.records import Record
 
 HELLO_BYTES = 1024
+ASKING = "status"  # instead of a deployment: whoever says so wants the greeting and nothing else
 PENDING_BYTES = 32_000_000  # unacknowledged containers vision may hold: some 1,500 alerts with their chips
 _GRACE_SECONDS = 5.0  # vision and courier start together: no word about a courier that is not there yet
 _WAITING = 4  # connections that may wait to be accepted

@@ -10,7 +10,6 @@ from appliance.errors import CourierError
 from appliance.link import Greeting, Hello
 
 _SECONDS = 2.0
-_ASKING = "status"  # no deployment of this name has a chain: the courier tells its queue and nothing else
 
 
 def ask_courier(path: Path) -> Greeting | None:
@@ -19,7 +18,7 @@ def ask_courier(path: Path) -> Greeting | None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
             stream.settimeout(_SECONDS)
             stream.connect(str(path))
-            link.write_record(stream, Hello(deployment=_ASKING))
+            link.write_record(stream, Hello(deployment=link.ASKING))
             return link.read_record(stream, Greeting)
     except (OSError, CourierError):
         return None  # not there, or another user's: either way it does nothing for whoever asks
