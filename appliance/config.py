@@ -188,7 +188,8 @@ def _anchored(config: UnitConfig, base: Path) -> UnitConfig:
     named = {name: path for name in paths if (path := getattr(unit, name)) is not None}
     moved = unit.model_copy(update={name: base / path.expanduser() for name, path in named.items()})
     cameras = tuple(c.model_copy(update={"source": _anchored_source(c.source, base)}) for c in config.camera)
-    return config.model_copy(update={"unit": moved, "camera": cameras})
+    led = {"led": base / config.beacon.led} if config.beacon.led is not None else {}
+    return config.model_copy(update={"unit": moved, "camera": cameras, "beacon": config.beacon.model_copy(update=led)})
 
 
 def _anchored_source(source: str, base: Path) -> str:
