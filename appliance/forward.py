@@ -104,6 +104,8 @@ class Forwarder:
             except BluelampError as error:
                 self._trouble(str(error))
                 self._pause(max(5.0, backoff.next()))
+            else:  # it said goodbye with envelopes left that nobody takes yet: somebody may in the time that is left
+                self._pause(backoff.next())
             if self._stop_at is not None and self._outbox.depth() == 0:
                 break
         left = self._outbox.depth()
