@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -148,12 +149,12 @@ def measure(
         names = [f"reader-{readers + 1 + number}" for number in range(browsers)]
         with chromium_pages(address, names) as rows, answering(address, f"reader-{readers}") as pages:
             sent = flood(prepared, broker.address, listening, int(minutes * per_minute), 60 / per_minute)
-        resident = _resident(process.pid)
+        burden = _burden(process.pid)
         for reader in listening:
             reader.ended.set()
     with closing(Ledger(store)) as ledger:
         stored = Counter(case.alert_id for case in ledger.cases(limit=10**9))
-    return {**_figures(sent, stored, listening, pages, resident), **_rows(sent, rows)}
+    return {**_figures(sent, stored, listening, pages), **burden, **_rows(sent, rows)}
 
 
 def flood(
@@ -261,7 +262,7 @@ def signed_in(address: str, name: str) -> httpx.Client:
 
 
 def _figures(
-    sent: dict[str, float], stored: Counter[str], readers: list[Reader], pages: list[float], resident: int
+    sent: dict[str, float], stored: Counter[str], readers: list[Reader], pages: list[float]
 ) -> dict[str, float]:
     delays = [r.arrived[i] - at for r in readers for i, at in sent.items() if i in r.arrived]
     seconds = max(sent.values()) - min(sent.values())
@@ -275,7 +276,6 @@ def _figures(
         "queue_p50_ms": _percentile([t for r in readers for t in r.answers], 50),
         "queue_p99_ms": _percentile([t for r in readers for t in r.answers], 99),
         "pair_p50_ms": _percentile([t for r in readers for t in r.looks], 50),
-        "resident_mb": round(resident / 1e6, 1),
     }  # fmt: skip
 
 
@@ -295,9 +295,12 @@ def _percentile(seconds: list[float], share: int) -> float:
     return round(float(np.percentile(seconds, share)) * 1e3, 1) if seconds else float("nan")
 
 
-def _resident(pid: int) -> int:
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * 4096
+def _burden(pid: int) -> dict[str, float]:
+    """Of the service: resident memory, and seconds of processor time since its start."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    seconds = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return {"resident_mb": round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1), "service_cpu_s": round(seconds, 1)}
 
 
 if __name__ == "__main__":
