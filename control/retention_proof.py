@@ -21,26 +21,21 @@ from securesystemslib.signer import Key
 
 from appliance import audit
 from appliance.errors import KeyFileError, SealError
-from appliance.limits import LIMITS
 from control import case_rows, erasures, holdings
 from control.erasures import Erasure
 from control.ledger_file import NAME, reading
 from control.strongroom import epoch_number
+from control.telltales import LEAST, Telltales
 from control.vault import Epoch, Vault
 
 _GRACE = 60.0  # seconds between the end of a record's time and the service's next look
 _ATTEMPTS = 5
 _PAUSE = 0.1  # seconds
-_PART = 1 << 22
 _PICTURES = (
-    b"\xff\xd8\xff\xe0\x00\x10JFIF",
-    b"Exif\0\0",
-    b"\xff\xd8\xff\xdb\x00\x43\x00",
-    b"/9j/4AAQ",
-    b"\x89PNG\r\n\x1a\n",
-    b"iVBORw0KGgo",
-)
-_TELLING = 8  # bytes; a shorter identifier stands in any megabyte of noise by chance
+    b"\xff\xd8\xff\xe0\x00\x10JFIF", b"Exif\0\0II", b"Exif\0\0MM", b"\xff\xd8\xff\xdb\x00\x43\x00\x08",
+    b"\xff\xd8\xff\xdb\x00\x84\x00\x08", b"/9j/4AAQ", b"\x89PNG\r\n\x1a\n", b"iVBORw0KGgo",
+    b"WEBPVP8 ",
+)  # fmt: skip
 _DAY = 86400.0
 
 
@@ -154,23 +149,13 @@ def _log(db: sqlite3.Connection, store: Path, signers: Sequence[Key]) -> Iterato
 
 def _bytes(db: sqlite3.Connection, store: Path, epoch: Epoch | None) -> Iterator[str]:
     """Step 6."""
-    identifiers = _identifiers(db, epoch) if epoch is not None else []
+    pictures = Telltales(_PICTURES)
+    identifiers = Telltales(_identifiers(db, epoch) if epoch is not None else [])
     for path in sorted(p for p in store.rglob("*") if p.is_file()):
-        marks = (*_PICTURES, *(identifiers if path.name.startswith(NAME) else ()))
-        for mark in _found(path, marks):
-            what = "a picture" if mark in _PICTURES else "a reference identifier"
-            yield f"{path}: holds {what} in the clear"
-
-
-def _found(path: Path, marks: Sequence[bytes]) -> list[bytes]:
-    """The marks that stand in a file. Read in parts, not mapped: the service may shorten the file meanwhile."""
-    found, tail = set[bytes](), b""
-    with suppress(FileNotFoundError), path.open("rb") as file:  # an old key may have gone meanwhile
-        while part := file.read(_PART):
-            whole = tail + part
-            found |= {mark for mark in marks if mark in whole}
-            tail = whole[-LIMITS.reference_identifier * 4 :]
-    return sorted(found)
+        if pictures.stand_in(path):
+            yield f"{path}: holds a picture in the clear"
+        if path.name.startswith(NAME) and identifiers.stand_in(path):
+            yield f"{path}: holds a reference identifier in the clear"
 
 
 def _identifiers(db: sqlite3.Connection, epoch: Epoch) -> list[bytes]:
@@ -179,7 +164,7 @@ def _identifiers(db: sqlite3.Connection, epoch: Epoch) -> list[bytes]:
     for name, sealed, wrapped in db.execute(query):
         with suppress(KeyFileError):  # step 4 tells of it
             found.add(epoch.unwrap(case_rows.record_of(name), wrapped).open("identifier", sealed))
-    return sorted(name for name in found if len(name) >= _TELLING)
+    return sorted(name for name in found if len(name) >= LEAST)
 
 
 def _count(db: sqlite3.Connection, what: str) -> int:

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from appliance.records import Health, StageTimes
 from control import cells, ledger_cli, report, report_figures, report_page, report_plots
 from control.adjudication import LedgerError
 from control.agreement import cohen
+from control.ledger_file import reading
 from control.records import Member
 from control.report_records import Report
 
@@ -45,6 +47,13 @@ def desk(machines: Machines, tmp_path: Path) -> Iterator[Desk]:
 
 
 def told(desk: Desk) -> Report:
+    """The figures alone."""
+    with closing(reading(desk.store)) as db:
+        return report_figures.figures(db, DEPLOYMENT, desk.now)
+
+
+def written(desk: Desk) -> Report:
+    """The figures, and the three files in the folder `out`."""
     return report.write(desk.store, DEPLOYMENT, desk.store.parent / "out", desk.now)
 
 
@@ -245,7 +254,7 @@ class Page(HTMLParser):
 
 def test_the_page_needs_nothing_but_itself_and_shows_every_plot(desk: Desk) -> None:
     busy(desk)
-    told(desk)
+    written(desk)
     text = (desk.store.parent / "out" / "report.html").read_text()
     page = Page()
     page.feed(text)
@@ -263,7 +272,7 @@ def test_nothing_in_the_three_files_identifies_anyone(desk: Desk) -> None:
     """Identifiers, members, notes, the officer who authorised, alerts and pictures: none is in any of them."""
     busy(desk)
     desk.ledger.put_references(DEPLOYMENT, [reference(SECRETS[0])])
-    told(desk)
+    written(desk)
     planted = [*SECRETS, *(m.name for m in (ZOE, YAN, XIA)), *(c.alert_id for c in desk.ledger.cases(limit=1000))]
     planted += [base64.b64encode(JPEG).decode()[:40]]
     for name in ("report.html", "report.json", "report.csv"):
@@ -285,7 +294,7 @@ def test_an_order_that_holds_markup_or_a_formula_stays_text(desk: Desk) -> None:
 
 def test_data_and_table_say_the_same(desk: Desk) -> None:
     busy(desk)
-    made = told(desk)
+    made = written(desk)
     out = desk.store.parent / "out"
     assert Report.model_validate_json((out / "report.json").read_text()) == made
     rows = {(row[0], row[1]): row[2:] for row in csv.reader((out / "report.csv").open())}
@@ -299,7 +308,7 @@ def test_data_and_table_say_the_same(desk: Desk) -> None:
 
 def test_a_report_of_an_empty_deployment_says_that_nothing_was_measured(desk: Desk) -> None:
     desk.ordered()
-    made = told(desk)
+    made = written(desk)
     assert (made.machine.tpir.of, made.machine.fpir.of, made.times.to_alert.median) == (0, 0, None)
     text = (desk.store.parent / "out" / "report.html").read_text()
     assert "none walked past" in text
