@@ -12,12 +12,12 @@ STYLE = """
 --a:#1f5fbf;--b:#b3500d;--c:#1d7d4f;--d:#8a3fb0;--e:#a3264f}
 @media(prefers-color-scheme:dark){:root{--ink:#e4e9f1;--paper:#12161d;--line:#3a4556;--soft:#1b222d;--dim:#a3b0c4;
 --a:#7fb2ff;--b:#f3a262;--c:#6fd3a0;--d:#cf9bf0;--e:#f58bb0}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:66rem;margin:2rem auto;
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:70rem;margin:2rem auto;
 padding:0 1rem}
 h1{line-height:1.2}h2{margin-top:2.4rem;border-top:1px solid var(--line);padding-top:1rem}p,li{max-width:48rem}
 table{border-collapse:collapse;margin:.6rem 0;font-size:.875rem;font-variant-numeric:tabular-nums;display:block;
 overflow-x:auto}
-th,td{border-bottom:1px solid var(--line);padding:.25rem .6rem;text-align:right;white-space:nowrap;vertical-align:top}
+th,td{border-bottom:1px solid var(--line);padding:.25rem .5rem;text-align:right;white-space:nowrap;vertical-align:top}
 th:first-child,td:first-child{text-align:left}thead th{background:var(--soft);vertical-align:bottom}
 th.w,td.w{white-space:normal;text-align:left;min-width:13rem}td small{color:var(--dim)}
 tr.ours td{background:var(--soft)}
@@ -59,8 +59,8 @@ def percent(value: dict[str, float] | None, digits: int = 1) -> str:
 
 
 def times(value: dict[str, float]) -> str:
-    """A ratio with its limits; four figures at most, since no more are known."""
-    low, middle, high = (f"{value[k]:,.0f}" if value[k] >= 100 else f"{value[k]:.2f}" for k in ("low", "value", "high"))
+    """A ratio with its limits; three figures at most, since no more are known."""
+    low, middle, high = (f"{value[k]:,.0f}" if value[k] >= 100 else f"{value[k]:.3g}" for k in ("low", "value", "high"))
     return f"{middle} [{low}, {high}]"
 
 

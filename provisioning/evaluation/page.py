@@ -61,6 +61,13 @@ def _summary(report: dict[str, Any]) -> str:
         for r in report["identification"]["rows"]
         if (r["size"], r["wanted_fpir"]) in OURS
     ]
+    for part in (report["passes"] or {"lists": []})["lists"]:
+        many = "one reference photograph" if part["stills"] == 1 else f"up to {part['stills']} reference photographs"
+        lines += [
+            f"{percent(r['tpir_seen_well'])} of composed passes with {many} are found at the threshold for "
+            f"{r['operating_point']}."
+            for r in part["rows"]
+        ]
     if worst := report["greatest_fmr_ratio"]:
         lines.append(
             f"False match rates within groups differ by up to {times(worst['fmr_ratio'])} times ({worst['group']}): a "
@@ -77,7 +84,7 @@ def _verification(part: dict[str, Any]) -> str:
     lines = [Line("all pairs", [(p["fmr"], p["fnmr"]) for p in part["det"]])]
     return (
         f"<h2>One to one</h2><p>{part['mated']:,} mated and {part['non_mated']:,} non-mated comparisons; "
-        f"{part['words']}.</p>"
+        f"at best, {part['words']}.</p>"
         + table(("FMR", "threshold", "FNMR [95 %]"), rows)
         + curves("Verification DET", "false match rate", "false non-match rate", lines)
     )
@@ -103,7 +110,7 @@ def _identification(part: dict[str, Any]) -> str:
         f"<h2>Open-set identification</h2><p>{part['mated_searches']:,} mated and "
         f"{part['non_mated_searches']:,} non-mated "
         f"searches of {part['identities_searched']:,} identities, averaged over all lists of each size that can be "
-        f"drawn from {part['pool']:,} references; {part['words']}.</p>"
+        f"drawn from {part['pool']:,} references; at best, {part['words']}.</p>"
         + table(("references", "wanted FPIR", "threshold", "TPIR, rank 1 [95 %]", "FPIR [95 %]", "basis"), rows)
         + curves("Identification DET", "FPIR", "FNIR at rank 1", lines)
         + "<h3>Whatever the score: own reference among the best</h3>"

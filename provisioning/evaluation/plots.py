@@ -28,8 +28,11 @@ class Bar:
     high: float
 
 
-def curves(title: str, x: str, y: str, lines: Sequence[Line], log_y: bool = True) -> str:
-    """Curves over a logarithmic x axis, and a logarithmic y axis if wanted; points at or below zero are left out."""
+def curves(title: str, x: str, y: str, lines: Sequence[Line], log_y: bool = True, key: int = WIDTH - 162) -> str:
+    """Curves over a logarithmic x axis, and a logarithmic y axis if wanted; points at or below zero are left out.
+
+    `key` is where the names of the curves stand, from the left.
+    """
     kept = [Line(n.name, [p for p in n.points if p[0] > 0 and (p[1] > 0 or not log_y)]) for n in lines]
     points = [p for line in kept for p in line.points]
     if not points:
@@ -48,7 +51,7 @@ def curves(title: str, x: str, y: str, lines: Sequence[Line], log_y: bool = True
     for number, line in enumerate(kept):
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in map(place, line.points))
         parts.append(f'<polyline class="c{number % 5}" points="{path}"><title>{escape(line.name)}</title></polyline>')
-        parts.append(_key(number, line.name))
+        parts.append(_key(number, line.name, key + 12))
     return _framed(title, x, y, parts)
 
 
@@ -123,11 +126,11 @@ def _horizontal(y: float, name: str) -> str:
     )
 
 
-def _key(number: int, name: str) -> str:
+def _key(number: int, name: str, left: int) -> str:
     y = 44 + 16 * number
     return (
-        f'<line class="c{number % 5}" x1="{WIDTH - 150}" x2="{WIDTH - 126}" y1="{y}" y2="{y}"/>'
-        f'<text x="{WIDTH - 120}" y="{y + 4}">{escape(name)}</text>'
+        f'<line class="c{number % 5}" x1="{left}" x2="{left + 24}" y1="{y}" y2="{y}"/>'
+        f'<text x="{left + 30}" y="{y + 4}">{escape(name)}</text>'
     )
 
 
