@@ -63,6 +63,10 @@ class Site:
         return Audit(self.state / "audit.log", folder.signer)
 
 
+Known = keys.KeyFolder | keys.PublicFolder
+"""Enough to tell whether a deployment is over: who this unit is, and whom it trusts."""
+
+
 @dataclass(frozen=True)
 class Recognisers:
     """The two packs in use."""
@@ -149,7 +153,7 @@ def open_permit(
     return Permit(current, steady, site.position, disarmed=disarmed, recalled=recalled)
 
 
-def due(site: Site, folder: keys.KeyFolder, grace: float = 0.0) -> Reason | None:
+def due(site: Site, folder: Known, grace: float = 0.0) -> Reason | None:
     """Why the armed deployment is over, as far as files and clock tell, or None. Raises OrderError: nothing is armed.
 
     `grace` is how many seconds vision, which sees the same and knows the counts, has to end it first.
@@ -189,12 +193,12 @@ def _age(path: Path) -> float:
         return float("-inf")
 
 
-def read_armed(site: Site, folder: keys.KeyFolder) -> Armed:
+def read_armed(site: Site, folder: Known) -> Armed:
     """The record of the arming, by this unit's own signature. Raises OrderError."""
     if not site.armed.exists():
         raise OrderError("not armed; run: bluelamp-unit arm")
     blob = keys.read_bounded(site.armed, LIMITS.config_bytes)
-    return envelope.read(blob, arming.KIND, Armed, [folder.signer.public_key])
+    return envelope.read(blob, arming.KIND, Armed, [folder.identity.signing_key()])
 
 
 def open_list(path: Path, folder: keys.KeyFolder, models: Models, now: float, least_version: int = 0) -> Watchlist:

@@ -24,7 +24,9 @@ from appliance.keeper import Keeper, Over, keeper_of
 from appliance.limits import LIMITS
 from appliance.order import Order, OrderError
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _out = Console(soft_wrap=True, highlight=False)
 

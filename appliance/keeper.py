@@ -22,11 +22,11 @@ from pathlib import Path
 from pydantic import Field
 
 from appliance import deployment, keys, layout, link, seal
+from appliance.arming import Armed
 from appliance.config import UnitConfig
 from appliance.deployment import Site
-from appliance.erasure import SEALED, Reason
+from appliance.erasure import SEALED, Reason, destroy
 from appliance.errors import BluelampError, ConfigError, CourierError
-from appliance.keys import KeyFolder
 from appliance.limits import LIMITS
 from appliance.link import CourierLink
 from appliance.order import Name
@@ -72,11 +72,11 @@ class Keeper:
         with self._alone():
             if not self.site.armed.exists():
                 return Answer(ended=True)
-            folder = keys.load(self.site.key_folder)
-            armed = deployment.read_armed(self.site, folder).deployment
-            if over.deployment not in (None, armed):
-                return Answer(ended=False, error=f"{armed} is armed here, not {over.deployment}; disarm that one")
-            self._finish(folder, over)
+            armed = deployment.read_armed(self.site, keys.load_public(self.site.key_folder))
+            if over.deployment not in (None, armed.deployment):
+                error = f"{armed.deployment} is armed here, not {over.deployment}; disarm that one"
+                return Answer(ended=False, error=error)
+            self._finish(armed, over)
         return Answer(ended=True)
 
     def judge(self, grace: float = GRACE) -> None:
@@ -85,13 +85,15 @@ class Keeper:
             if not self.site.armed.exists():
                 self.site.disarm.unlink(missing_ok=True)
                 return
-            folder = keys.load(self.site.key_folder)
-            reason = deployment.due(self.site, folder, grace)
+            public = keys.load_public(self.site.key_folder)
+            reason = deployment.due(self.site, public, grace)
             if reason is not None:
-                self._finish(folder, Over(reason=reason))
+                self._finish(deployment.read_armed(self.site, public), Over(reason=reason))
 
-    def _finish(self, folder: KeyFolder, over: Over) -> None:
-        receipt, _ = deployment.finish(self.site, folder, over.reason, over.counts)
+    def _finish(self, armed: Armed, over: Over) -> None:
+        """The key first: that takes no passphrase, and the receipt, which does, can wait for one."""
+        destroy(self.site.key_folder / "sealing" / f"{armed.sealing_key}.pem")
+        receipt, _ = deployment.finish(self.site, keys.load(self.site.key_folder), over.reason, over.counts)
         count = len(receipt.files)
         self.say(f"{receipt.deployment} is over ({receipt.reason}): key and {count} sealed files destroyed")
 

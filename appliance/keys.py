@@ -117,6 +117,14 @@ class KeyFolder:
         raise KeyFileError(f"{self.folder}: the roster names no control room; admit one and bring the new roster here")
 
 
+@dataclass(frozen=True)
+class PublicFolder:
+    """What a key folder tells without its private keys: no passphrase is needed."""
+
+    identity: Identity
+    roster: Roster
+
+
 def create(folder: Path, role: MachineRole, name: str, sealing_keys: int = 1) -> Identity:
     """Make a key folder with fresh private keys. Raises KeyFileError where one is already there."""
     if (folder / "identity.json").exists():
@@ -180,6 +188,11 @@ def load(folder: Path) -> KeyFolder:
         )
     sealing = {p.stem: load_sealing(p) for p in sorted((folder / "sealing").glob("*.pem"))}
     return KeyFolder(folder, identity, CryptoSigner(signing), sealing, load_roster(folder))
+
+
+def load_public(folder: Path) -> PublicFolder:
+    """A key folder without its private keys. Raises KeyFileError."""
+    return PublicFolder(read_record(folder / "identity.json", Identity), load_roster(folder))
 
 
 def signer_of(folder: Path) -> Signer:

@@ -52,13 +52,20 @@ def courier_settings(config: UnitConfig) -> CourierSettings:
         unit=common_name(files), tls=files, broker=BrokerAddress(host=config.broker.host, port=config.broker.port),
         socket=socket_path(config), outbox=config.unit.courier_folder / "outbox.sqlite",
         recall=config.unit.courier_folder / "recall.json", vision_uids=tuple(uids(config.unit.users)),
+        socket_mode=socket_mode(config),
     )  # fmt: skip
 
 
 def prepare_state(config: UnitConfig) -> None:
-    """Make the folders of state, courier and sockets, private to this user where they are not there yet."""
+    """Make the folders of state, courier and sockets where they are not there yet, private to this user."""
     for folder in (config.unit.state, config.unit.courier_folder, config.unit.sockets):
-        make_folder(folder)
+        if not folder.exists():
+            make_folder(folder)
+
+
+def socket_mode(config: UnitConfig) -> int:
+    """Who may open a socket we make: its owner, and its group where the processes are several users."""
+    return 0o660 if config.unit.users else 0o600
 
 
 def uids(users: Iterable[str]) -> list[int]:

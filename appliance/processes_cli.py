@@ -23,7 +23,9 @@ from appliance.errors import CaptureError, CourierError
 from appliance.keeper import IDLE_SECONDS, Desk, keeper_of
 from appliance.supervise import Supervisor, summary_of
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
 _out, _err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -83,7 +85,7 @@ def vision(
 def courier(config: Config = Path("unit.toml")) -> None:
     """Store and forward sealed alerts (a process of its own: it has the network, but no camera and no key)."""
     settings = configs.load(config)
-    layout.prepare_state(settings)
+    link.make_folder(settings.unit.courier_folder)
     logging.basicConfig(level=logging.INFO, format="courier: %(message)s", stream=sys.stderr)
     stop = threading.Event()
     _on_signals(stop.set)
@@ -107,7 +109,7 @@ def keeper(
         keeping.judge()
         keeping.hand_over()
         return
-    desk = Desk(keeping, link.listen(layout.keeper_path(settings)))
+    desk = Desk(keeping, link.listen(layout.keeper_path(settings), layout.socket_mode(settings)))
     _on_signals(desk.stop)
     desk.serve(IDLE_SECONDS if activated else None)
     if not link.is_passed():

@@ -6,6 +6,7 @@ their own media time, so that motion is right however fast they are read. Every 
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -28,13 +29,16 @@ _V4L2_FAILURES = 30  # reads in a row without a picture before the camera counts
 
 
 def kind_of(source: str) -> Kind:
-    """What a source string means: rtsp://..., /dev/video0 or a number, a pipeline with `!`, a folder, else a video."""
+    """What a source string means: rtsp://..., a number or a device, a pipeline with `!`, a folder, else a video.
+
+    A device under whatever name, such as a link to /dev/v4l/by-id, is a camera: it looks at a real place.
+    """
     if source.startswith(("rtsp://", "rtsps://")):
         return "rtsp"
-    if re.fullmatch(r"\d+|/dev/video\d+", source):
-        return "v4l2"
     if "!" in source:
         return "gstreamer"
+    if (source.isascii() and source.isdigit()) or _is_device(Path(source)):
+        return "v4l2"
     return "folder" if Path(source).expanduser().is_dir() else "video"
 
 
@@ -47,7 +51,7 @@ def open_source(source: str, fps: float, report: Callable[[str], None] = print) 
     if kind == "rtsp":
         return _rtsp(source)
     if kind == "v4l2":
-        return _opencv_live(int(source.removeprefix("/dev/video")), cv2.CAP_V4L2, source)
+        return _opencv_live(_device_number(source), cv2.CAP_V4L2, source)
     if kind == "gstreamer":
         return _opencv_live(source, cv2.CAP_GSTREAMER, "the GStreamer pipeline")
     if kind == "folder":
@@ -72,6 +76,21 @@ def checked(image: object) -> Image:
     if image.ndim == 2 or image.shape[2] == 1:
         return cast(Image, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     return cast(Image, image if image.shape[2] == 3 else cv2.cvtColor(image, cv2.COLOR_BGRA2BGR))
+
+
+def _is_device(path: Path) -> bool:
+    """Also one that is unplugged: a name under /dev that is no file or folder of a memory disk."""
+    named = Path("/dev") in Path(os.path.normpath(path)).parents and not (path.is_file() or path.is_dir())
+    return named or path.is_char_device()
+
+
+def _device_number(source: str) -> int:
+    """N of /dev/videoN, through whatever link. Raises CaptureError."""
+    name = Path(source).resolve().name if not source.isdigit() else f"video{source}"
+    found = re.fullmatch(r"video(\d+)", name)
+    if found is None:
+        raise CaptureError(f"{source}: no camera there; is it plugged in? ls -l /dev/v4l/by-id shows those that are")
+    return int(found[1])
 
 
 def _video(path: Path) -> Shots:

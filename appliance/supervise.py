@@ -122,7 +122,7 @@ class Supervisor:
     def _open_desk(self) -> Desk | None:
         if self._keeper is None:
             return None
-        desk = Desk(self._keeper, link.listen(layout.keeper_path(self._config)))
+        desk = Desk(self._keeper, link.listen(layout.keeper_path(self._config), layout.socket_mode(self._config)))
         threading.Thread(target=desk.serve, name="keeper", daemon=True).start()
         return desk
 

@@ -18,7 +18,7 @@ from appliance.arming import Permit
 from appliance.beacon import Beacon
 from appliance.bluelist import BlueList, PressLog, monitor
 from appliance.capture import Camera
-from appliance.config import UnitConfig
+from appliance.config import BeaconPart, UnitConfig
 from appliance.decide import Decider, DecideRules
 from appliance.deployment import Recognisers, Site
 from appliance.detect import Detector
@@ -170,9 +170,11 @@ def _permit(
     config: UnitConfig, site: Site | None, folder: keys.KeyFolder, networks: Networks, content: Watchlist, say: Say
 ) -> Permit | None:
     """No signed order, no scanning: only recorded material may be rehearsed without one (requirement 8)."""
+    live = [c.name for c in config.camera if kind_of(c.source) not in ("video", "folder")]
+    if live and config.beacon == BeaconPart():
+        say("no beacon is configured: nothing but the signs shows that this unit scans")
     if site is not None:
         return deployment.open_permit(site, folder, networks.packs, content)
-    live = [c.name for c in config.camera if kind_of(c.source) not in ("video", "folder")]
     if live:
         raise OrderError(
             f"camera {', '.join(live)} looks at a real place, and no deployment order is configured: set 'order' under "

@@ -49,10 +49,19 @@ def taken(camera: Camera, bell: Bell, seconds: float = 10.0) -> list[Frame]:
     [
         ("rtsp://10.0.0.2/stream", "rtsp"), ("/dev/video2", "v4l2"), ("0", "v4l2"), ("clip.mp4", "video"),
         ("nvarguscamerasrc ! video/x-raw ! appsink", "gstreamer"), ("/", "folder"),
+        ("/dev/v4l/by-id/usb-Maker_Camera-video-index0", "v4l2"), ("/dev/null", "v4l2"), ("/dev/../clip.mp4", "video"),
     ],
 )  # fmt: skip
 def test_a_source_says_what_it_is(source: str, kind: str) -> None:
     assert kind_of(source) == kind
+
+
+def test_a_camera_under_any_name_is_a_camera(tmp_path: Path) -> None:
+    """Through a link too, or it would be read without an order; a clip on a memory disk stays a clip."""
+    (tmp_path / "clip.mp4").symlink_to("/dev/null")
+    assert kind_of(str(tmp_path / "clip.mp4")) == "v4l2"
+    with pytest.raises(CaptureError, match="no camera there; is it plugged in"):
+        open_source(str(tmp_path / "clip.mp4"), 1)
 
 
 def test_a_file_gives_every_frame_with_its_media_time(tmp_path: Path) -> None:

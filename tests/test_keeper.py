@@ -21,7 +21,7 @@ from appliance import audit, config, deployment, erasure, keeper, keys, layout, 
 from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import run_courier
 from appliance.deployment import Site
-from appliance.errors import CourierError
+from appliance.errors import CourierError, KeyFileError
 from appliance.keeper import Desk, Keeper, KeeperError, Over
 from appliance.outbox import Outbox
 
@@ -115,6 +115,31 @@ def test_a_window_that_ended_is_erased_though_vision_is_dead(
     assert "no courier took the receipt" in done.stderr
     assert is_gone(keeping.site, bench.folder, sealing_key)
     assert erasures(keeping.site, bench.folder) == 1
+
+
+def test_locked_keys_do_not_keep_the_key(
+    keeping: Keeper, bench: workbench.Workbench, sealing_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without their passphrase nothing is signed, but the key is destroyed; with it the receipt follows."""
+    from typer.testing import CliRunner
+
+    from appliance.cli import app
+
+    secret = tmp_path / "secret"
+    secret.write_text("four random words here")
+    secret.chmod(0o600)
+    monkeypatch.setenv("BLUELAMP_PASSPHRASE_FILE", str(secret))
+    end_window(keeping.site, bench.folder)
+    done = CliRunner().invoke(app, ["keys", "lock", str(bench.unit)])
+    assert done.exit_code == 0, done.output
+    monkeypatch.delenv("BLUELAMP_PASSPHRASE_FILE")
+    with pytest.raises(KeyFileError, match="these keys are locked"):
+        keeping.judge()
+    assert not (bench.unit / "sealing" / f"{sealing_key}.pem").exists()
+    assert keeping.site.armed.exists()
+    monkeypatch.setenv("BLUELAMP_PASSPHRASE_FILE", str(secret))
+    keeping.judge()
+    assert is_gone(keeping.site, bench.folder, sealing_key)
 
 
 def test_a_clock_set_back_does_not_keep_a_window_open(keeping: Keeper, bench: workbench.Workbench) -> None:
