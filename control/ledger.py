@@ -119,7 +119,8 @@ class Ledger(LedgerBase):
             self._case(db, alert_id)
             now = self._clock()
             db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (alert_id, member.name, now))
-            db.execute("UPDATE cases SET shown = ? WHERE alert_id = ? AND shown IS NULL", (now, alert_id))
+            db.execute("UPDATE cases SET shown = ? WHERE alert_id = ? AND shown IS NULL AND state IN ('waiting', "
+                       "'disputed')", (now, alert_id))  # fmt: skip
 
         self._write(work)
 

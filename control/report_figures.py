@@ -51,7 +51,7 @@ def figures(db: sqlite3.Connection, deployment: str, now: float) -> Report:
     return Report(
         made=now, final=now > order.not_after and not flow.undecided and not flow.awaited,
         setting=_setting(order, found[0].digest), flow=flow,
-        machine=_machine(holdings.healths(db, deployment), flow, len(blue)),
+        machine=_machine(holdings.healths(db, deployment), flow, _flow(blue)),
         humans=_humans(db, deployment, cases), times=_times([*listed, *blue]), groups=_groups(listed),
         kept=_kept(db, deployment, cases), published=published.figures(), remarks=REMARKS,
     )  # fmt: skip
@@ -70,26 +70,28 @@ def _setting(order: Order, digest: str) -> Setting:
 def _flow(cases: Sequence[Case]) -> Flow:
     states = Counter(c.state for c in cases)
     outcomes = Counter(c.engagement.outcome for c in cases if c.engagement is not None)
+    unrecorded = sum(c.state == "engage" and c.erased is not None for c in cases)
     same, not_same, mistaken = states["engage"] + states["closed"], states["dismissed"], outcomes["mistaken"]
     return Flow(
         arrived=len(cases), same=same, not_same=not_same, withdrawn=states["withdrawn"],
         undecided=states["waiting"] + states["disputed"], confirmed=outcomes["confirmed"], mistaken=mistaken,
-        not_found=outcomes["not-found"], awaited=states["engage"], true=same - mistaken, false=not_same + mistaken,
-        engaged=outcomes["confirmed"] + mistaken,
+        not_found=outcomes["not-found"], awaited=states["engage"] - unrecorded, unrecorded=unrecorded,
+        true=same - mistaken, false=not_same + mistaken, engaged=outcomes["confirmed"] + mistaken,
     )  # fmt: skip
 
 
-def _machine(healths: Sequence[Health], flow: Flow, volunteers: int) -> Machine:
+def _machine(healths: Sequence[Health], flow: Flow, blue: Flow) -> Machine:
     """Counts of all runs. A unit reads its file of presses anew at each start, so its last run has all of them."""
     last = {h.unit: h for h in healths}
     passes = sum(h.blue_passes for h in last.values())
     recognised = min(passes, sum(h.blue_found for h in healths))
     faces = sum(h.tracks for h in healths)
-    strangers = max(0, faces - recognised - flow.confirmed)
-    unsure = flow.false + flow.withdrawn + flow.undecided + flow.awaited + flow.not_found
+    strangers = max(0, faces - passes - flow.confirmed)
+    false = flow.false + blue.false
+    unsure = false + flow.withdrawn + flow.undecided + flow.awaited + flow.unrecorded + flow.not_found
     return Machine(
-        faces=faces, raised=sum(h.alerts for h in healths), volunteers_arrived=volunteers,
-        tpir=share(recognised, passes), fpir=share(min(flow.false, strangers), strangers),
+        faces=faces, raised=sum(h.alerts for h in healths), volunteers_arrived=blue.arrived,
+        volunteers_false=blue.false, tpir=share(recognised, passes), fpir=share(min(false, strangers), strangers),
         fpir_at_worst=share(min(unsure, strangers), strangers), right=share(flow.true, flow.true + flow.false),
     )  # fmt: skip
 

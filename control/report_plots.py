@@ -49,7 +49,7 @@ def flow(report: Report) -> str:
         return ""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(1, 1.7)
-        start, colours = 0, ("c2", "c0", "c3", "c4", "c1", "line", "muted")
+        start, colours = 0, ("c2", "c0", "c3", "c4", "c1", "line", "muted", "ink")
         order = [name for name, _ in flow_parts(report)]
         for name, count in parts:
             colour = _STANDINS[colours[order.index(name)]]
@@ -69,7 +69,7 @@ def flow_parts(report: Report) -> list[tuple[str, int]]:
     return [
         ("confirmed", found.confirmed), ("same, outcome awaited", found.awaited), ("not found", found.not_found),
         ("mistaken", found.mistaken), ("judged not the same", found.not_same), ("too old, withdrawn", found.withdrawn),
-        ("undecided", found.undecided),
+        ("undecided", found.undecided), ("outcome not recorded", found.unrecorded),
     ]  # fmt: skip
 
 

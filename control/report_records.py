@@ -43,7 +43,8 @@ class Flow(Record):
     confirmed: int  # of those judged the same
     mistaken: int
     not_found: int
-    awaited: int  # what followed is not recorded
+    awaited: int  # what followed is not recorded yet
+    unrecorded: int  # what followed was not recorded before the alert was erased
     true: int  # judged the same, and not found to be a mistake
     false: int  # judged not the same, or a mistake
     engaged: int  # somebody was approached by officers
@@ -55,8 +56,9 @@ class Machine(Record):
     faces: int
     raised: int  # alerts by the units' own count, volunteers among them
     volunteers_arrived: int  # alerts of the blue list
+    volunteers_false: int  # of these, false: a stranger was taken for a volunteer
     tpir: Share  # of volunteers' logged passes
-    fpir: Share  # false alerts of faces seen, those of volunteers and confirmed alerts left out
+    fpir: Share  # false alerts, of faces seen less volunteers' passes and confirmed alerts
     fpir_at_worst: Share  # if everything that was not decided were false
     right: Share  # alerts that were true, of those decided
 
