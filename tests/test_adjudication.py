@@ -87,6 +87,7 @@ ACT = st.tuples(
 def test_no_order_of_acts_engages_without_enough_members_who_said_same(
     acts: list[tuple[str, Member, Verdict, float]], required: int, decoy: bool
 ) -> None:
+    """A score alone never suffices, and two means two (requirements 13 and 26)."""
     now, at = case(required, decoy=decoy), NOON
     for kind, member, verdict, seconds in acts:
         before = now
@@ -156,6 +157,7 @@ def test_nobody_is_sent_to_what_was_not_judged_the_same() -> None:
 
 
 def test_groups_are_recorded_on_mistakes_only_and_from_a_closed_list() -> None:
+    """As officers recorded them, never inferred (requirement 22)."""
     adjudication.check_groups("mistaken", {"sex": "female", "age": "25 to 39", "ethnicity": "Black"})
     with pytest.raises(LedgerError, match="mistaken alerts only"):
         adjudication.check_groups("confirmed", {"sex": "female"})

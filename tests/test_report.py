@@ -106,6 +106,7 @@ def busy(desk: Desk) -> None:
 
 
 def test_every_alert_is_counted_once(desk: Desk) -> None:
+    """True, false, confirmed true, confirmed false, engaged or not (requirement 14)."""
     busy(desk)
     made = told(desk)
     assert made.flow.model_dump() == {
@@ -117,7 +118,7 @@ def test_every_alert_is_counted_once(desk: Desk) -> None:
 
 
 def test_tpir_and_fpir_are_of_all_runs_of_a_unit(desk: Desk) -> None:
-    """A restart begins the counts anew, while presses are read anew: faces add up, passes do not."""
+    """Requirement 20. A restart begins the counts anew, while presses are read anew: faces add up, passes do not."""
     busy(desk)
     machine = told(desk).machine
     assert (machine.faces, machine.raised) == (2000, 11)

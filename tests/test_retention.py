@@ -56,6 +56,7 @@ def judged(desk: Desk, outcome: str) -> str:
 
 
 def test_alerts_go_after_a_day_and_confirmed_ones_after_thirty(desk: Desk) -> None:
+    """Requirement 15; and the log tells of each erasure (requirement 18)."""
     desk.ordered()
     desk.ledger.put_references(DEPLOYMENT, [reference(SECRET)])
     confirmed, mistaken = judged(desk, "confirmed"), judged(desk, "mistaken")
