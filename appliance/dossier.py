@@ -59,10 +59,15 @@ class Pictured(Record):
 
 
 class DecoyPair(Record):
-    """Two people who are not the same: a reference that looks like the others, and a probe of `probe` bytes."""
+    """Two people who are not the same: a reference that looks like the others, and a probe of `probe` bytes.
+
+    `quality` (0 to 1) and `interocular` (pixels) are the probe's, measured as a unit measures.
+    """
 
     reference: Pictured
     probe: int = Field(gt=0, le=LIMITS.chip_bytes)
+    quality: float = Field(ge=0, le=1)
+    interocular: float = Field(ge=0, le=LIMITS.frame_side)
 
 
 class Manifest(Record):
@@ -80,9 +85,9 @@ class Manifest(Record):
 
 @dataclass(frozen=True)
 class Decoy:
-    """A decoy pair, opened: JPEG bytes."""
+    """A decoy pair, opened: what the manifest says of it, and both pictures as JPEG bytes."""
 
-    reference: Pictured
+    pair: DecoyPair
     picture: bytes
     probe: bytes
 
@@ -175,7 +180,7 @@ def parse(plaintext: bytes) -> Dossier:
     with_picture = [r.reference_identifier for r in manifest.references if r.size]
     rest = pictures[len(with_picture) :]
     pairs = zip(manifest.decoys, rest[::2], rest[1::2], strict=True)
-    decoys = tuple(Decoy(decoy.reference, picture, probe) for decoy, picture, probe in pairs)
+    decoys = tuple(Decoy(decoy, picture, probe) for decoy, picture, probe in pairs)
     return Dossier(manifest, dict(zip(with_picture, pictures, strict=False)), decoys)
 
 

@@ -4,8 +4,8 @@
 - Not now: while a real alert has waited for more than a tenth of its time to live, or several wait, staff have no time
   to lose: the decoy waits. Neither is one shown outside a deployment's window, nor for a unit that is not armed or has
   no camera running: there it would be known for what it is.
-- Like an alert: unit and camera are ones that run; score, quality and track are a real alert's, a little moved. Before
-  any came, the score lies a little above the order's threshold.
+- Like an alert: unit and camera are ones that run; score, delay and track are a real alert's, a little moved; quality
+  was measured on the probe. Before any real one came, the score lies a little above the order's threshold.
 - It is never dispatched: adjudication closes a decoy that was judged the same.
 """
 
@@ -117,7 +117,7 @@ class Decoys:
 
     def _case(self, stage: _Stage, decoy: Decoy, now: float) -> Case:
         """All fields as an alert that was decided a moment ago would have them."""
-        pick = self._random
+        pick, reference = self._random, decoy.pair.reference
         seen = self._ledger.cases(deployment=stage.order.deployment, limit=_EXAMPLES)
         real = [case for case in seen if not case.decoy]
         like = pick.choice(real) if real else None
@@ -128,12 +128,11 @@ class Decoys:
         seconds = round(_moved(pick, like.track_seconds if like else 1.6, 0.3), 2)
         return Case(
             alert_id=uuid7(now), decoy=True, unit=stage.unit, deployment=stage.order.deployment, camera=stage.camera,
-            category=decoy.reference.category, reference_identifier=decoy.reference.reference_identifier,
+            category=reference.category, reference_identifier=reference.reference_identifier,
             captured=now - late - before, observed=now - late, received=now, shown=None,
             stale_after=now - late + self._ttl, keep_until=now + stage.order.retention.alert_hours * 3600.0,
             erased=None, score=round(min(max(score, threshold), 0.9999), 4), threshold=threshold,
-            quality=round(min(_moved(pick, like.quality if like else 0.6, 0.1), 1.0), 3),
-            interocular=round(_moved(pick, like.interocular if like else 34.0, 0.2), 1),
+            quality=round(decoy.pair.quality, 3), interocular=round(decoy.pair.interocular, 1),
             frames=max(2, round(_moved(pick, like.frames if like else 14, 0.3))), track_seconds=seconds,
             has_probe=True, state="waiting", required=stage.order.adjudicators,
         )  # fmt: skip
@@ -145,4 +144,4 @@ def _moved(pick: random.Random, value: float, share: float) -> float:
 
 def _reference(decoy: Decoy) -> ReferencePicture:
     picture = b64encode(decoy.picture).decode()
-    return ReferencePicture(**decoy.reference.model_dump(exclude={"size"}), picture=picture)
+    return ReferencePicture(**decoy.pair.reference.model_dump(exclude={"size"}), picture=picture)

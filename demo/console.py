@@ -22,12 +22,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 from rich.console import Console
 
 from appliance import keys
 from appliance.audit import Audit
 from appliance.console import complain
 from appliance.errors import BluelampError
+from appliance.records import Image
 from control import dossiers
 from control.broker import BrokerFiles, running_broker
 from control.decoys import Rate
@@ -198,8 +201,14 @@ def _pairs(folder: Path) -> Path:
     portraits = sorted({p.name[:8]: p for p in sorted((ASSETS / "portraits").glob("*.jpg"))}.values())
     for number, (reference, probe) in enumerate(zip(portraits, [*portraits[1:], portraits[0]], strict=True)):
         shutil.copy(reference, folder / f"pair{number:02d}-reference.jpg")
-        shutil.copy(probe, folder / f"pair{number:02d}-probe.jpg")
+        cv2.imwrite(str(folder / f"pair{number:02d}-probe.jpg"), _from_afar(probe), [cv2.IMWRITE_JPEG_QUALITY, 75])
     return folder
+
+
+def _from_afar(portrait: Path) -> Image:
+    """A portrait as a camera on the street would have it: small and soft, so that it is not known for a portrait."""
+    small = cv2.resize(np.asarray(cv2.imread(str(portrait)), np.uint8), None, fx=0.45, fy=0.45)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), 0.9), np.uint8)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -19,13 +19,13 @@ import numpy as np
 
 from appliance import dossier, envelope, keys
 from appliance.audit import Anchor
-from appliance.dossier import DecoyPair, Manifest, Pictured
+from appliance.dossier import Decoy, DecoyPair, Manifest, Pictured
 from appliance.errors import EnrolmentError, KeyFileError
 from appliance.extract import picture_of
 from appliance.limits import LIMITS
 from appliance.packs import Pack
 from appliance.quality import assess
-from appliance.records import Face, Image, Record
+from appliance.records import Face, Image, Quality, Record
 from appliance.sealer import jpeg
 from provisioning import fields, issue, ordering, pictures, references
 from provisioning.base import Base
@@ -35,7 +35,7 @@ from provisioning.store import Store
 
 KIND = "disclosed"
 LOW_QUALITY = 50.0  # of 100; below it the console warns: a human compares worse with a poor picture too
-_FRAME = 2.2  # side of the picture in widths of the face: hair, chin and neck are seen, little else
+_FRAME = 1.7  # side of the picture in sizes of the face: hair and chin, and nearly the scale of a probe
 _PROBE, _REFERENCE = "-probe", "-reference"
 
 
@@ -78,9 +78,10 @@ class Portraits:
             cut = cast(Image, cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
         return jpeg(cut, LIMITS.dossier_picture_bytes)
 
-    def probe(self, image: Image, name: str) -> bytes:
-        """A JPEG cut as from a frame. Raises EnrolmentError where there is no face."""
-        return jpeg(picture_of(image, self.face_or_refuse(image, name)))
+    def probe(self, image: Image, name: str) -> tuple[bytes, Quality]:
+        """A JPEG cut as from a frame, and how good a probe it is. Raises EnrolmentError where there is no face."""
+        face = self.face_or_refuse(image, name)
+        return jpeg(picture_of(image, face)), assess(image, face)
 
     def face_or_refuse(self, image: Image, name: str) -> Face:
         """The largest face. Raises EnrolmentError."""
@@ -115,11 +116,11 @@ def make(
     manifest = Manifest(
         control=control, deployment=deployment, version=_next_version(base, deployment, control), created=now,
         not_after=lists[0].not_after, references=tuple(p.entry for p in parts),
-        decoys=tuple(DecoyPair(reference=one.entry, probe=len(probe)) for one, probe in pairs),
+        decoys=tuple(one.pair for one in pairs),
     )  # fmt: skip
     jpegs = [p.picture for p in parts if p.picture]
-    for one, probe in pairs:
-        jpegs += [one.picture, probe]
+    for one in pairs:
+        jpegs += [one.picture, one.probe]
     blob = dossier.make(manifest, jpegs, recipient, base.keys.signer)
     record = _record(base, manifest, blob)
     keys.write_private(out, blob)
@@ -173,7 +174,7 @@ def _warnings(reference: Reference, score: float, image_years: float, today: dat
     return tuple(found)
 
 
-def _decoys(folder: Path, parts: Sequence[_Part], portraits: Portraits) -> Iterator[tuple[_Part, bytes]]:
+def _decoys(folder: Path, parts: Sequence[_Part], portraits: Portraits) -> Iterator[Decoy]:
     """Pairs NAME-probe.jpg and NAME-reference.jpg, dressed like the references of this list. Raises EnrolmentError."""
     found = {p.stem: p for p in sorted(folder.glob("*")) if p.suffix.lower() in pictures.SUFFIXES}
     names = sorted(stem.removesuffix(_PROBE) for stem in found if stem.endswith(_PROBE))
@@ -196,7 +197,9 @@ def _decoys(folder: Path, parts: Sequence[_Part], portraits: Portraits) -> Itera
             update={"reference_identifier": identifier, "quality": score_of(assess(reference, face)),
                     "size": len(picture), "warnings": ()}
         )  # fmt: skip
-        yield _Part(entry, picture), portraits.probe(probe, name + _PROBE)
+        blob, seen = portraits.probe(probe, name + _PROBE)
+        pair = DecoyPair(reference=entry, probe=len(blob), quality=seen.value, interocular=seen.interocular)
+        yield Decoy(pair, picture, blob)
 
 
 def _other(stem: str) -> str:

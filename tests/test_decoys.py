@@ -10,7 +10,7 @@ import pytest
 from conftest import DEPLOYMENT, UNIT, Machines
 from controlroom import ANN, JPEG, NOON, Desk
 
-from appliance.dossier import Decoy, Pictured
+from appliance.dossier import Decoy, DecoyPair, Pictured
 from appliance.records import CameraHealth, Health, StageTimes
 from control.adjudication import visible
 from control.decoys import Decoys, Rate
@@ -32,7 +32,8 @@ def pair(number: int) -> Decoy:
     """A pair that is not the same human being."""
     reference = Pictured(reference_identifier=f"R-9{number}", category="wanted-on-warrant", image_date="2025-02-03",
                          quality=71.0, size=len(JPEG))  # fmt: skip
-    return Decoy(reference, JPEG, JPEG + bytes([number]))
+    probe = JPEG + bytes([number])
+    return Decoy(DecoyPair(reference=reference, probe=len(probe), quality=0.62, interocular=31.0), JPEG, probe)
 
 
 def pool(count: int = 3) -> Pool:
@@ -98,7 +99,7 @@ def test_a_decoy_looks_like_an_alert_in_every_field(desk: Desk) -> None:
     real = desk.ledger.case(desk.alert(camera="north"))
     assert (shown.unit, shown.camera, shown.deployment) == (UNIT, "north", DEPLOYMENT)
     assert 0.55 <= shown.score <= 0.75
-    assert shown.threshold == 0.55
+    assert (shown.threshold, shown.quality, shown.interocular) == (0.55, 0.62, 31.0)
     assert len(shown.alert_id) == len(real.alert_id)
     assert shown.reference_identifier.startswith("R-9")
     assert shown.captured <= shown.observed <= shown.received

@@ -154,12 +154,14 @@ def test_decoys_are_dressed_like_references_and_cut_like_probes(bench: workbench
     real = {r.reference_identifier for r in content.manifest.references}
     assert len(content.decoys) == 2
     for decoy in content.decoys:
-        assert decoy.reference.reference_identifier not in real
-        assert decoy.reference.reference_identifier.startswith("R-")
-        assert len(decoy.reference.reference_identifier) == len("R-00000")
-        assert decoy.reference.category in {r.category for r in content.manifest.references}
-        assert decoy.reference.quality > 0
+        assert decoy.pair.reference.reference_identifier not in real
+        assert decoy.pair.reference.reference_identifier.startswith("R-")
+        assert len(decoy.pair.reference.reference_identifier) == len("R-00000")
+        assert decoy.pair.reference.category in {r.category for r in content.manifest.references}
+        assert decoy.pair.reference.quality > 0
         assert len(decoy.probe) <= LIMITS.chip_bytes
+        assert 0 < decoy.pair.quality <= 1
+        assert decoy.pair.interocular > 14
         assert max(decoded(decoy.probe).shape[:2]) <= LIMITS.chip_side
         assert max(decoded(decoy.picture).shape[:2]) <= LIMITS.dossier_picture_side
 
