@@ -155,3 +155,26 @@ def test_fused_references_gain_on_scattered_templates_and_say_by_how_much(tmp_pa
 def test_nothing_is_claimed_where_lists_of_the_size_cannot_be_drawn(tmp_path: Path) -> None:
     data = stills(tmp_path, {"a": 2, "b": 2})
     assert gains.measure(data, templates(data), 1000, 1e-3) == []
+
+
+def test_a_gain_that_only_tells_sources_apart_is_shown_up_by_a_list_of_one_source(tmp_path: Path) -> None:
+    data = stills(tmp_path, {f"n{i}": 2 for i in range(150)}, distractors=400)
+    drawn = templates(data, 0.13)
+    # Distractors resemble each other, and everybody a little: a source of its own.
+    raw = drawn.plain + np.where(data.distractors, 0.16, 0.04)[:, None].astype(np.float32)
+    found = gains.measure(data, Templates(unit(raw), drawn.found, drawn.conditions), 50, 0.01)
+    mixed, single = (next(g for g in found if g.way.startswith(words)) for words in ("cohort", "the same"))
+    assert mixed.gain > 0.05, "it looks like a gain"
+    assert single.gain < mixed.gain / 2, "and is hardly one"
+    assert mixed.size == 50
+    assert single.size == min(50, single.size)
+
+
+def test_nobody_of_the_cohort_is_on_the_list_or_searched(tmp_path: Path) -> None:
+    data = stills(tmp_path, {f"n{i}": 2 for i in range(60)}, distractors=40)
+    drawn, parts = templates(data), np.array([dataset.fold(s.identity) for s in data.stills])
+    for number in range(gains.FOLDS):
+        part = gains._part(data, drawn, parts, number, 1, None)
+        listed = drawn.plain[np.concatenate([*part.chosen.references, part.chosen.probes])]
+        assert len(part.cohort) > 10
+        assert (part.cohort @ listed.T).max() < 0.999
