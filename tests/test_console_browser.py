@@ -274,12 +274,14 @@ def test_engaging_asks_once_more_and_what_followed_is_recorded(house: House) -> 
     ann.keyboard.press("3")
     ann.wait_for_selector("#confirm[open]")
     ann.keyboard.press("Escape")
+    vic = house.page("vic")
+    choose(vic, alert)
+    assert "once officers are sent" in vic.inner_text(".pair")
     assert house.room.ledger.case(alert).state == "waiting"
     ann.keyboard.press("3")
     ann.keyboard.press("Enter")
     ann.wait_for_selector('.result[data-state="engage"]')
-    vic = house.page("vic")
-    choose(vic, alert)  # a viewer sees the pair now: officers are sent
+    vic.wait_for_selector(".pair img:visible >> nth=1")  # a viewer sees the pair now: officers are sent
     assert not vic.is_visible(".followed") and not vic.is_visible(".answer")
     ann.check(".followed [value=mistaken]", force=True)
     ann.select_option("[name=recorded-sex]", "female")

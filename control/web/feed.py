@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from sse_starlette.event import ServerSentEvent
@@ -58,18 +59,21 @@ class Feed:
                 yield _message("reset", newest)
             else:
                 yield _message("hello", after)
+            checked = time.monotonic()
             while not self._closed:
                 wake.clear()
                 for event in await run_in_threadpool(self._source.events, after, BEHIND):
                     after = event.sequence
                     yield _message("change", after, kind=event.kind, subject=event.subject)
-                try:
+                with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(wake.wait(), beat)
-                except asyncio.TimeoutError:
-                    if not await run_in_threadpool(lives):
-                        yield _message("ended", after)
-                        return
-                    yield _message("beat", after)
+                if time.monotonic() - checked < beat:
+                    continue
+                checked = time.monotonic()
+                if not await run_in_threadpool(lives):
+                    yield _message("ended", after)
+                    return
+                yield _message("beat", after)
 
     @contextmanager
     def _listener(self) -> Iterator[asyncio.Event]:

@@ -65,7 +65,7 @@ def _cards(console: Console) -> list[Card]:
 def _card(view: UnitView, deployments: dict[str, Deployment], now: float) -> Card:
     found = deployments.get(view.health.deployment) if view.health else None
     order = found.order if found else None
-    rows = [*_link(view, now), *_work(view, order, now)]
+    rows = [*_work(view, order, now), *_link(view, now)]
     figures = tuple(Figure(f"{view.unit}.{name}", name, value, alarm) for name, value, alarm in rows)
     cameras = tuple((c.name, _camera(view.unit, c)) for c in view.health.cameras) if view.health else ()
     sandbox = view.health.sandbox if view.health else ()

@@ -2,7 +2,7 @@
 
 import { get, setClock } from "./api.js";
 import { live, toast } from "./app.js";
-import { $, say } from "./dom.js";
+import { $, mark, say } from "./dom.js";
 import { key } from "./keys.js";
 import { Queue } from "./queue.js";
 import * as sound from "./sound.js";
@@ -19,7 +19,7 @@ let timer = null;
 let loaded = 0;
 
 const stage = new Stage($("#stage"), {
-  judges, changed, refused, confirm, next,
+  judges, role, changed, refused, confirm, next,
   more: (id) => queue.ids(true).some((other) => other !== id),
 });
 const queue = new Queue($("#lists"), scope, judges, pick);
@@ -48,6 +48,7 @@ function show({ now, lists, broker }) {
     say($("#announce"), fresh.size === 1 ? `New alert: ${one.category_word}, ${one.camera}` : `${fresh.size} new alerts`);
   }
   first = false;
+  mark(desk, "data-empty", queue.rows.size === 0);
   const waiting = asked.length + Math.max(0, lists.waiting.total - lists.waiting.rows.length);
   document.title = `${waiting && scope !== "one" ? `(${waiting}) ` : ""}${$("h1").textContent} · Bluelamp`;
   brokerWords(broker);

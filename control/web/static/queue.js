@@ -86,7 +86,7 @@ export class Queue {
     const row = this.data.get(id);
     const button = this.rows.get(id).firstElementChild;
     const asked = row.may_judge || row.may_rule;
-    const words = button.hasAttribute("data-new") ? "New" : asked ? (row.may_rule ? "Rule" : "Answer") : row.state === "waiting" && row.mine ? "Answered" : row.state_word;
+    const words = button.hasAttribute("data-new") ? "New" : asked ? (row.may_rule ? "Rule" : "Answer") : row.state === "waiting" ? (row.mine ? "Answered" : "Waits") : row.state_word;
     say($(".row-state", button), words);
   }
 

@@ -18,8 +18,9 @@ const NEXT = {
   disputed: "A supervisor who has not answered rules on it.",
   withdrawn: "Nobody decided in time. It cannot be acted on; the next alert can.",
   closed: "",
-  waiting: "Another member is asked, and does not see your answer.",
+  waiting: "An adjudicator is asked.",
 };
+const BLIND = "Another member is asked, and does not see your answer.";
 const SAID = { "not-same": "You answered: not the same", possibly: "You answered: possibly", same: "You answered: the same" };
 
 export class Stage {
@@ -54,7 +55,11 @@ export class Stage {
     const id = this.id;
     if (!id) return;
     const detail = await get(`/api/cases/${encodeURIComponent(id)}`);
-    if (this.id === id && this.element) this.update(detail);
+    if (this.id !== id || !this.element) return;
+    // Pictures come when a member may see them, and go when they are erased.
+    const { faces, erased, has_reference: here } = this.detail;
+    if (detail.faces !== faces || detail.erased !== erased || detail.has_reference !== here) this.build(detail);
+    this.update(detail);
   }
 
   build(detail) {
@@ -87,7 +92,7 @@ export class Stage {
       this.ready();
     };
     if (!detail.faces) {
-      fail(detail.state === "waiting" || detail.state === "disputed" ? "Your role sees this pair once officers are sent, if at all." : "Your role does not see this picture.");
+      fail(this.acts.role === "auditor" ? "An auditor sees no face." : "A viewer sees the pair once officers are sent.");
     } else if (!here) {
       fail(detail.erased ? "Erased: the time it may be kept is over." : side === "probe" ? "The order keeps faces off alerts." : "The reference's picture was deleted, or never came here.");
     } else {
@@ -141,14 +146,14 @@ export class Stage {
     setIcon($(".verdict svg", box), detail.mine && detail.state === "waiting" ? "check" : shape);
     const mine = detail.mine && detail.state === "waiting" ? SAID[detail.mine] : "";
     say($(".verdict-words", box), detail.decoy ? "A decoy: a test pair of two different human beings" : mine || (detail.state === "closed" ? `Closed: ${detail.state_word.toLowerCase()}` : words));
-    say($(".next-words", box), detail.decoy ? (detail.state === "closed" ? "It was judged the same. Nobody was sent; the answer counts in the report." : "It was told apart.") : NEXT[detail.state]);
+    say($(".next-words", box), detail.decoy ? (detail.state === "closed" ? "It was judged the same. Nobody was sent; the answer counts in the report." : "It was told apart.") : mine ? BLIND : NEXT[detail.state]);
     $(".followed", this.element).hidden = !(detail.state === "engage" && !detail.decoy && this.acts.judges);
   }
 
   history(detail) {
     const score = $(".score", this.element);
     const hidden = detail.hidden;
-    const words = make("span", hidden ? "The machine's score is hidden until you have answered." : "");
+    const words = make("span", hidden ? this.secret(detail) : "");
     if (!hidden && detail.score !== null) {
       words.append(make("strong", `Score ${detail.score.toFixed(3)}`), ` · threshold ${detail.threshold.toFixed(3)}: a machine's figure, not a probability`);
     }
@@ -161,12 +166,20 @@ export class Stage {
       return item;
     }));
     const rows = [["Track", `${detail.frames} frames in ${detail.track_seconds.toFixed(1)} s`], ["Answers needed", String(detail.required)],
-      ["Kept until", `${new Date(detail.keep_until * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`], ["Alert", detail.alert_id]];
-    $(".technical", this.element).replaceChildren(...rows.map(([name, value]) => {
+      ["Kept until", `${new Date(detail.keep_until * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`], ["Alert", detail.alert_id, `/alerts/${encodeURIComponent(detail.alert_id)}`]];
+    $(".technical", this.element).replaceChildren(...rows.map(([name, value, link]) => {
       const row = make("div");
-      row.append(make("dt", name), make("dd", value));
+      const said = make("dd", link ? "" : value);
+      if (link) said.append(make("a", value, { href: link }));
+      row.append(make("dt", name), said);
       return row;
     }));
+  }
+
+  secret(detail) {
+    if (!this.acts.judges) return "The machine's score is hidden until the alert is decided.";
+    const other = detail.required > 1 || detail.may_rule ? " and what others answered are" : " is";
+    return `The machine's score${other} hidden until you have answered.`;
   }
 
   tick() {
