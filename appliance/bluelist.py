@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
-from scipy.special import betaincinv
 
 from appliance.records import Record
 
@@ -142,12 +141,19 @@ def share(count: int, of: int) -> Share:
 
 def lower(count: int, of: int, chance: float) -> float:
     """Clopper-Pearson's one-sided lower limit: the share under which so many or more had that chance."""
-    return 0.0 if count == 0 else float(betaincinv(count, of - count + 1, chance))
+    return 0.0 if count == 0 else _beta(chance, count, of - count + 1)
 
 
 def upper(count: int, of: int, chance: float) -> float:
     """Clopper-Pearson's one-sided upper limit."""
-    return 1.0 if count == of else float(betaincinv(count + 1, of - count, 1 - chance))
+    return 1.0 if count == of else _beta(1 - chance, count + 1, of - count)
+
+
+def _beta(chance: float, a: int, b: int) -> float:
+    """Quantile of the beta distribution."""
+    from scipy.special import betaincinv  # slow to load, and courier, keeper and supervisor have no use for it
+
+    return float(betaincinv(a, b, chance))
 
 
 def _matched(passes: list[float], alerts: list[float]) -> tuple[set[float], int]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from appliance.limits import LIMITS
 from appliance.motion import BoxMotion
@@ -56,6 +55,9 @@ class Tracker:
     """Tracks of one camera. Feed every frame's faces in order; clocks are steady seconds."""
 
     def __init__(self, rules: TrackRules | None = None) -> None:
+        from scipy.optimize import linear_sum_assignment  # a third of a second to load, and only vision tracks
+
+        self._assign = linear_sum_assignment
         self._rules = rules or TrackRules()
         self._tracks: list[Track] = []
         self._next = 1
@@ -92,7 +94,7 @@ class Tracker:
         boxes = np.stack([f.box for f in faces])
         overlaps = overlap(np.stack([t.motion.predict(clock) for t in self._tracks]), boxes)
         # Among equals the older track keeps its face: it is the better known one.
-        rows, columns = linear_sum_assignment(-overlaps)
+        rows, columns = self._assign(-overlaps)
         for row, column in zip(rows, columns, strict=True):
             if overlaps[row, column] >= self._rules.least_overlap:
                 self._see(self._tracks[row], faces[column], clock)
@@ -104,7 +106,7 @@ class Tracker:
         if not free or not waiting:
             return free
         cost = np.array([[self._distance(t, faces[i], clock) for i in free] for t in waiting])
-        rows, columns = linear_sum_assignment(np.minimum(cost, 1e6))
+        rows, columns = self._assign(np.minimum(cost, 1e6))
         taken = set()
         for row, column in zip(rows, columns, strict=True):
             if cost[row, column] <= self._rules.reach:
