@@ -8,6 +8,7 @@ too. The people in the clip do not exist.
 from __future__ import annotations
 
 import argparse
+import datetime
 import secrets
 import shutil
 import signal
@@ -26,7 +27,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from appliance import keys
+from appliance import keys, packs
 from appliance.audit import Audit
 from appliance.console import complain
 from appliance.errors import BluelampError
@@ -43,6 +44,7 @@ from control.service import Service, ServiceSettings
 from demo import rehearsal
 from demo.rehearsal import Rehearsal, RehearsalError
 from demo.run import ASSETS, DEPLOYMENT, SETTINGS
+from provisioning import selection
 
 MEMBERS: tuple[tuple[str, Role], ...] = (("demo", "supervisor"), ("second", "adjudicator"), ("auditor", "auditor"))
 _FPIR = 5e-4  # false-positive rate that the threshold is taken for: below the greatest an order may allow
@@ -86,7 +88,7 @@ def prepare(folder: Path, adjudicators: int = 1) -> Stage:
     rehearsal.enrol(prepared, ASSETS / "watchlist.csv")
     issued = rehearsal.seal_list(prepared, DEPLOYMENT, fpir=_FPIR, hours=8)
     order = rehearsal.authorise(prepared, issued, adjudicators=adjudicators)
-    dossier = rehearsal.disclose(prepared, DEPLOYMENT, _pairs(folder / "decoys"))
+    dossier = rehearsal.disclose(prepared, DEPLOYMENT, _pairs(prepared, folder / "decoys"))
     stage = Stage(prepared, secrets.token_urlsafe(12))
     _out.print("[b]2[/] the control room takes in the order and the pictures, and its members get accounts")
     opened = keys.load(prepared.control_keys)
@@ -195,13 +197,20 @@ def _has_alert(room: Room) -> bool:
     return any(room.ledger.reference_of(case.alert_id) for case in cases)
 
 
-def _pairs(folder: Path) -> Path:
-    """Decoy pairs of the demo's people: each one's portrait beside the next one's."""
+def _pairs(prepared: Rehearsal, folder: Path) -> Path:
+    """Decoy pairs of the demo's people: each one's portrait beside the one that resembles it most."""
     folder.mkdir(parents=True)
-    portraits = sorted({p.name[:8]: p for p in sorted((ASSETS / "portraits").glob("*.jpg"))}.values())
-    for number, (reference, probe) in enumerate(zip(portraits, [*portraits[1:], portraits[0]], strict=True)):
-        shutil.copy(reference, folder / f"pair{number:02d}-reference.jpg")
-        cv2.imwrite(str(folder / f"pair{number:02d}-probe.jpg"), _from_afar(probe), [cv2.IMWRITE_JPEG_QUALITY, 75])
+    portraits = {p.name[:8]: p for p in sorted((ASSETS / "portraits").glob("*-1.jpg"))}
+    chosen = selection.select(
+        prepared.base, packs.load(prepared.detector), packs.load(prepared.embedder), on=datetime.date.today()
+    )
+    names = np.array([row.reference_identifier for row in chosen.rows])
+    scores = chosen.templates @ chosen.templates.T
+    for name, reference in portraits.items():
+        others = np.where(names == name, -2.0, scores[list(names).index(name)])
+        probe = _from_afar(portraits[str(names[int(others.argmax())])])
+        shutil.copy(reference, folder / f"{name}-reference.jpg")
+        cv2.imwrite(str(folder / f"{name}-probe.jpg"), probe, [cv2.IMWRITE_JPEG_QUALITY, 75])
     return folder
 
 
