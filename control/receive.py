@@ -13,10 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance import erasure, tls
 from appliance.errors import BluelampError, SealError
-from appliance.keys import KeyFolder
+from appliance.keys import KeyFolder, write_public
 from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
@@ -40,6 +41,7 @@ class Books:
     ledger: Ledger
     fleet: Fleet
     quarantine: Quarantine
+    receipts: Path  # folder of signed deletion receipts, for the base: bluelamp-provision receipts take
 
 
 class Receiver:
@@ -132,6 +134,8 @@ class Receiver:
             self._refused(topic(opened.header.unit, "receipt"), RefusedError(Reason.MALFORMED, str(error)))
             return
         digest = hashlib.sha256(opened.content).hexdigest()
+        self._books.receipts.mkdir(exist_ok=True)
+        write_public(self._books.receipts / f"{receipt.deployment}.{receipt.unit}.json", opened.content)
         self._books.ledger.receipt(receipt.deployment, digest, receipt)
         self._say(f"{receipt.unit} erased deployment {receipt.deployment} ({receipt.reason}); its receipt is kept")
 

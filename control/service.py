@@ -103,7 +103,7 @@ class Service:
         ledger = stack.enter_context(closing(Ledger(chosen.store, ttl=chosen.ttl)))
         people = stack.enter_context(closing(People(chosen.store)))
         fleet = Fleet()
-        books = Books(ledger, fleet, Quarantine(chosen.store / "quarantine"))
+        books = Books(ledger, fleet, Quarantine(chosen.store / "quarantine"), chosen.store / "receipts")
         receiver = Receiver(folder, chosen.broker, books, say=self._say)
         pools = _Pools(folder, chosen.store)
         decoys = Decoys(ledger, fleet, pools.now, chosen.decoys, chosen.ttl, time.time)

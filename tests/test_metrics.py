@@ -28,7 +28,7 @@ class Scene:
 
     def __init__(self, machines: Machines, store: Path) -> None:
         self.ledger, self.fleet = Ledger(store), Fleet()
-        books = Books(self.ledger, self.fleet, Quarantine(store / "quarantine"))
+        books = Books(self.ledger, self.fleet, Quarantine(store / "quarantine"), store / "receipts")
         broker = BrokerAddress(host="127.0.0.1", port=1)
         self.receiver = Receiver(machines.keys(CONTROL), broker, books, say=lambda line: None)
         self.metrics = Metrics(self.ledger, self.receiver, self.fleet)

@@ -54,7 +54,7 @@ class Office:
         """Start, or start again after `close`."""
         self.ledger, self.fleet = Ledger(self.store), Fleet()
         self.ledger.listen(self.events.append)
-        books = Books(self.ledger, self.fleet, Quarantine(self.store / "quarantine"))
+        books = Books(self.ledger, self.fleet, Quarantine(self.store / "quarantine"), self.store / "receipts")
         self.receiver = Receiver(self.machines.keys(CONTROL), self.broker, books, say=self.said.append)
 
     def restart(self) -> None:
@@ -281,6 +281,7 @@ def test_a_deletion_receipt_is_kept_with_its_deployment(office: Office, machines
     signed = receipt(machines)
     office.take(maker.seal("receipt", "r", signed, time.time(), 60), RECEIPT)
     assert office.ledger.deployments()[0].receipt == hashlib.sha256(signed).hexdigest()
+    assert (office.store / "receipts" / f"{DEPLOYMENT}.{UNIT}.json").read_bytes() == signed  # as the base takes it in
     assert any("erased deployment d-1 (window-ended)" in line for line in office.said)
 
 
