@@ -8,6 +8,7 @@ verified here, `bluelamp-unit check` does that.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import deque
 from pathlib import Path
@@ -30,6 +31,7 @@ MESSAGES = 4  # the last lines of the log that are shown
 STALE_SECONDS = 30.0  # figures older than this are said to be old
 _TAIL = 16_384  # bytes of the log that are read
 _LONGEST = 160  # characters of a message
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 RecordType = TypeVar("RecordType", bound=Record)
 
 
@@ -129,5 +131,6 @@ def _act(row: bytes) -> str | None:
         entry = audit.Entry.model_validate(json.loads(row)["entry"])
     except (ValueError, KeyError, TypeError, ValidationError):
         return None  # cut in the middle by the tail, or not of our making
-    text = f"{time.strftime('%H:%M:%S', time.gmtime(entry.time))} {entry.act} {entry.subject}: {entry.detail}"
+    detail = _DIGEST.sub(lambda found: found[0][:12] + "…", entry.detail)
+    text = f"{time.strftime('%H:%M:%S', time.gmtime(entry.time))} {entry.act} {entry.subject}: {detail}"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -27,8 +27,8 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configu
 _MODES = {
     "scanning": ("●", "SCANNING", "bold green"),
     "rehearsing": ("●", "REHEARSING on recorded material", "bold cyan"),
-    "paused": ("‖", "PAUSED, armed", "bold yellow"),
-    "armed": ("◐", "ARMED, vision is not running", "bold yellow"),
+    "paused": ("‖", "ARMED, scanning is paused", "bold yellow"),
+    "armed": ("◐", "ARMED, but nothing scans", "bold yellow"),
     "not armed": ("○", "NOT ARMED", "bold"),
 }
 _LIT = {"lit": "● lit", "dark": "○ dark", "none": "none is configured"}
@@ -64,7 +64,7 @@ def status(
 def screen(now: Status) -> RenderableType:
     """The whole screen."""
     shape, word, style = _MODES[now.mode]
-    left = f" for another {span(now.left)}" if now.left and now.mode != "not armed" else ""
+    left = f", {span(now.left)} left" if now.left and now.mode != "not armed" else ""
     head = Text.assemble((f"{shape} {word}{left}", style), f"    {utc(now.time)}")
     parts: list[RenderableType] = [head, Text(), _rows(_deployment(now))]
     if now.vision is not None:

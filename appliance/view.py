@@ -7,6 +7,7 @@ V3  it answers only its own page: what a browser marks as asked for by another s
 V4  the address holds a token that works once; whoever used it first is the one viewer (a cookie of this run)
 V5  nothing may be stored (no-store), embedded, or loaded from elsewhere (content security policy)
 V6  no access log, no file; pictures are made without faces (blur.py) and kept until the next one
+V7  before the first picture the process gives up writing files and making connections (view_cli.py, sandbox.py)
 """
 
 from __future__ import annotations

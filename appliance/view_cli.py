@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +22,9 @@ from appliance.aim import Wanted
 from appliance.check_order import span
 from appliance.config import UnitConfig
 from appliance.errors import ConfigError
+from appliance.sandbox import Sandbox, devices
 from appliance.scene import words
+from appliance.sources import kind_of
 from appliance.view_feed import Feed, Sight, ViewError
 
 _MOST_MINUTES = 60.0
@@ -43,8 +47,9 @@ def view(
     """Point the cameras: a live picture on this unit's own screen, and words about why faces are unusable.
 
     Every face, and whatever might be one, is covered before the picture is made. Nothing is compared, stored or sent,
-    and no watchlist is opened: that is why a live camera may be looked at here without a deployment order. It is
-    refused while the unit scans, shows one viewer at a time and ends by itself.
+    and no watchlist is opened: that is why a live camera may be looked at here without a deployment order. The process
+    gives up writing files and calling anybody before the first picture, as vision does. It is refused while the unit
+    scans, shows one viewer at a time and ends by itself.
     """
     settings = configs.load(config)
     scanning = _scanning(settings)
@@ -52,14 +57,30 @@ def view(
     if refused is not None:
         raise ViewError(f"{refused}; aim before arming, or end the deployment with: bluelamp-unit disarm")
     err = Console(stderr=True, soft_wrap=True, highlight=False)
-    feed = Feed(settings, camera or (), lambda line: err.print(line, markup=False))
+    say = partial(err.print, markup=False)
+    listener = None if terminal else _listener(address, port)
+    given_up = Sandbox(say, settings.sandbox.require)
+    given_up.files(devices(any(kind_of(c.source) in ("v4l2", "gstreamer") for c in settings.camera)))
+    feed = Feed(settings, camera or (), say)
+    given_up.calls(", ".join(f"camera {c.name}" for c in settings.camera if kind_of(c.source) == "rtsp"))
     ends = time.monotonic() + minutes * 60
-    if terminal:
+    if listener is None:
         _in_terminal(feed, ends, scanning, err)
     else:
-        _in_browser(feed, address, port, ends, scanning, err)
+        _in_browser(feed, listener, ends, scanning, err)
     if feed.failed is not None:
         raise feed.failed
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    """Bound before this process may make no further socket. Raises ConfigError, ViewError."""
+    try:
+        from appliance.view import listen
+    except ImportError as error:
+        raise ConfigError("the picture needs the extra 'view': pip install 'bluelamp[view]'; or use --terminal") from (
+            error
+        )
+    return listen(address, port)
 
 
 def _scanning(settings: UnitConfig) -> Callable[[], str | None]:
@@ -77,15 +98,11 @@ def _scanning(settings: UnitConfig) -> Callable[[], str | None]:
 
 
 def _in_browser(
-    feed: Feed, address: str, port: int, ends: float, scanning: Callable[[], str | None], err: Console
+    feed: Feed, listener: socket.socket, ends: float, scanning: Callable[[], str | None], err: Console
 ) -> None:
-    try:
-        from appliance.view import View, listen
-    except ImportError as error:
-        raise ConfigError("the picture needs the extra 'view': pip install 'bluelamp[view]'; or use --terminal") from (
-            error
-        )
-    with listen(address, port) as listener:
+    from appliance.view import View  # an extra; _listener said so where it is missing
+
+    with listener:
         page = View(feed, listener, ends)
         err.print(f"open on this unit's own screen, once: [bold]{page.address}[/]")
         err.print("nothing is compared, stored or sent; it ends by itself, or with Ctrl-C")

@@ -31,6 +31,7 @@ from appliance.track import Tracker, TrackState
 _INTERVAL = 0.15  # seconds between two pictures of a camera: enough to aim by, and it leaves a small computer air
 _SCENE_SECONDS = 1.0  # how often focus and light are measured
 _JPEG = 70  # per cent quality
+_USUAL = (720, 1280)  # height and width of a usual frame
 
 
 class ViewError(BluelampError):
@@ -85,6 +86,7 @@ class Feed:
         # At its largest: what is too small to be found even then has too few pixels in the small picture (blur.py).
         self._detector = Detector(pack, pack.detector.smallest_face, config.detect.score * blur.SUSPECT,
                                   threads=config.models.threads)  # fmt: skip
+        self._detector.detect(np.zeros((*_USUAL, 3), np.uint8))  # opened now, while this process may still do so
         self.wanted = Wanted.of(config)
         self._score, self._say = config.detect.score, say
         self._bell, self._stop = Bell(), threading.Event()

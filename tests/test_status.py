@@ -82,7 +82,7 @@ def test_an_armed_unit_that_scans_is_shown_whole(site: Site, vision: Health) -> 
     assert (now.mode, now.deployment, now.version, now.entries) == ("scanning", "D-1", 1, 12)
     text = text_of(now)
     for words in (
-        "● SCANNING for another ", "High Street", "12 templates, version 1", "● running", "▲ reconnecting",
+        "● SCANNING, ", "High Street", "12 templates, version 1", "● running", "▲ reconnecting",
         "5000 faces in 420 tracks", "12, of these adjudicated as false: 1", "9 of 10 passes of the blue list: 90 %",
         "1 of 411 tracks", "● lit", "▲ 83 C", "289 MB", "no network; no writable file", "unit van-1",
         "camera yard: trying again in 2 s", "arming D-1",

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from appliance import figures, view, view_cli
+from appliance import figures, sandbox, view, view_cli
 from appliance.aim import Look, Recent, Wanted, verdict
 from appliance.blur import COLOUR
 from appliance.config import UnitConfig
@@ -242,13 +244,37 @@ def test_it_is_refused_while_the_unit_scans(tmp_path: Path) -> None:
     assert "this unit scans for D-1; aim before arming" in done.stderr
 
 
+def test_the_command_shows_pictures_from_a_process_that_can_write_and_call_nothing(tmp_path: Path) -> None:
+    """The kernel holds it to that: landlock for files, seccomp for sockets. Ctrl-C ends it without a traceback."""
+    lacking = [name for name, why in sandbox.available().items() if why and name in ("landlock", "seccomp")]
+    if lacking:
+        pytest.skip(f"this kernel offers no {', '.join(lacking)}")
+    command = [sys.executable, "-m", "appliance.cli", "view", "--config", str(toml(tmp_path)), "--minutes", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        while not (said and "http" in said[-1]):
+            said.append(process.stderr.readline())
+        address = said[-1].split()[-1]
+        with httpx.Client(follow_redirects=True) as client:
+            client.get(address)
+            assert sights(client, address.split("/?")[0])["picture"]
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 0
+    assert "ended by the field team" in rest
+    assert "Traceback" not in rest
+    assert "landlock: writes no file; seccomp: no network" in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["unit.toml"]
+
+
 def written_while(act: threading.Event, names: list[str]) -> None:
     """From now on, while `act` is set, note every file that this process opens to write, and where it connects to."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not act.is_set():
             return
-        if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             names.append(str(arguments[0]))
         if event in ("socket.connect", "os.mkdir", "os.rename"):
             names.append(f"{event} {arguments[-1] if event == 'socket.connect' else arguments[0]}")
