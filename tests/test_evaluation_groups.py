@@ -212,6 +212,9 @@ def test_passes_are_counted_once_whatever_their_frames() -> None:
     assert part["lists"][0]["rows"][0]["words"].startswith("none in 3 trials")
     assert part["lists"][0]["of_most"] is None
     assert part["mated"] == 2
+    fused = References(listed.templates, listed.identifiers, 3, frozenset({"REF-1"}))
+    (row,) = figures.by_pass([(listed, found), (fused, found)], {"given": 0.5})["gains"]
+    assert (row["passes"], row["gain"], row["stills"]) == (1, 0.0, 3)
 
 
 def test_a_pass_that_raises_an_alert_for_somebody_else_first_is_not_found() -> None:
@@ -311,10 +314,13 @@ def test_one_figure_of_each_section_reaches_the_page() -> None:
            "words": ""}  # fmt: skip
     own = {"size": 10, "wanted_fpir": 0.1, "threshold": 0.4, "extrapolated": True, "tpir_seen_well": share}
     part = {"stills": 3, "rows": [row], "own": [own], "of_most": {"stills": 3, "rows": [row]}}
-    counted = {"passes": 9, "mated": 3, "stray_tracks": 0, "references": 10, "note": "<b>", "lists": [part]}
+    counted = {"passes": 9, "mated": 3, "stray_tracks": 0, "references": 10, "note": "<b>", "lists": [part],
+               "gains": [{"operating_point": "1 in 9", "stills": 3, "passes": 4, "gain": 0.25, "low": 0, "high": 1}]}  # fmt: skip
     assert "Up to 3 photographs fused" in sections.passes(counted)
     assert "&lt;b&gt;" in sections.passes(counted)
     assert "those with 3 photographs" in table.of_passes(counted)
+    assert "+25.0 points" in table.of_passes(counted)
+    assert "+25.0 points" in sections.passes(counted)
     gain = gains.Gain("a <way>", 9, 3, 0.5, 0.4, 0.1, -0.1, 0.2, 1000, 1e-3)
     assert "+10.0 <small>[-10.0, +20.0]</small>" in sections.gains([asdict(gain)])
     assert "a <way> (9)" in table.of_gains([asdict(gain)])

@@ -116,3 +116,20 @@ def test_a_share_that_is_none_is_refused(events: int, trials: int) -> None:
 
 def test_words_are_rounded_towards_caution() -> None:
     assert int(1 / intervals.rule_of_three(100)) == math.floor(100 / 2.9957 + 0.5)
+
+
+def test_a_paired_gain_is_scipys_paired_bootstrap() -> None:
+    rng = np.random.default_rng(2)
+    before = rng.random(80) < 0.6
+    after = before | (rng.random(80) < 0.4)
+    gain, low, high = intervals.paired(before, after)
+    assert gain == pytest.approx(after.mean() - before.mean())
+    found = stats.bootstrap(
+        (after.astype(float), before.astype(float)),
+        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
+        paired=True,
+        method="percentile",
+        n_resamples=2000,
+    ).confidence_interval
+    assert (low, high) == pytest.approx((found.low, found.high), abs=0.02)
+    assert intervals.paired(before, before) == (0.0, 0.0, 0.0)

@@ -170,6 +170,7 @@ def by_pass(found: list[tuple[References, Passes]], thresholds: dict[str, float]
             }
             for listed, passes in found
         ],
+        "gains": [_gained_by_pass(n, t, result, found[-1][1], most) for n, t in thresholds.items() if len(found) > 1],
     }
 
 
@@ -196,6 +197,15 @@ def _at_rate(passes: Passes, size: int, rate: float) -> dict[str, Any]:
         "extrapolated": extrapolated,
         "tpir_seen_well": share(seen) if seen else None,
     }
+
+
+def _gained_by_pass(name: str, threshold: float, one: Passes, several: Passes, most: References) -> dict[str, Any]:
+    """What several photographs gain on the passes of just those who have them, at one threshold."""
+    before, after = (p.found(threshold, USABLE, most.fused) for p in (one, several))
+    row = {"operating_point": name, "stills": most.stills, "passes": len(before)}
+    return (
+        row | dict(zip(("gain", "low", "high"), intervals.paired(before, after), strict=True)) if len(before) else row
+    )
 
 
 def _of_most(passes: Passes, thresholds: dict[str, float], most: References) -> list[dict[str, Any]]:

@@ -85,6 +85,16 @@ def _effective(values: Doubles, clusters: npt.NDArray[np.int64], mean: float) ->
     return float(min(len(values), max(binomial / variance * len(values), 1.0)))
 
 
+def paired(
+    before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_], draws: int = 2000
+) -> tuple[float, float, float]:
+    """Gain in share between two outcomes of the same trials, and its limits: a percentile bootstrap over trials."""
+    gain = after.astype(float) - before
+    drawn = np.random.default_rng(1).integers(0, len(gain), (draws, len(gain)))
+    low, high = np.quantile(gain[drawn].mean(axis=1), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(gain.mean()), float(low), float(high)
+
+
 def holm(values: Doubles) -> Doubles:
     """P-values corrected for being many (Holm 1979): reject where the result is below the level wanted."""
     order = np.argsort(values)

@@ -14,6 +14,7 @@ from typing import cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from appliance.decide import DecideRules, supported
 from appliance.detect import Detector
@@ -63,9 +64,13 @@ class Passes:
     def tpir(self, threshold: float, usable: int = 0, of: frozenset[str] | None = None) -> Share | None:
         """Share of mated passes (of at least `usable` compared faces, and of references in `of`) that raise an alert
         for their own reference, with no other reference reaching more; None without any."""
+        found = self.found(threshold, usable, of)
+        return intervals.clopper_pearson(int(found.sum()), len(found)) if len(found) else None
+
+    def found(self, threshold: float, usable: int = 0, of: frozenset[str] | None = None) -> npt.NDArray[np.bool_]:
+        """For each such pass, in order, whether it raised that alert."""
         mated = [s for s in self.seen if s.reference_identifier is not None and s.usable >= usable]
-        found = [self._found(s, threshold) for s in mated if of is None or s.reference_identifier in of]
-        return intervals.clopper_pearson(sum(found), len(found)) if found else None
+        return np.array([self._found(s, threshold) for s in mated if of is None or s.reference_identifier in of], bool)
 
     def fpir(self, threshold: float) -> Share | None:
         """Share of non-mated passes and stray tracks that raise an alert for anybody."""

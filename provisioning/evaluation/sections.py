@@ -21,8 +21,17 @@ def passes(part: Figures | None) -> str:
         f"{part['stray_tracks']} stray tracks before {part['references']:,} references, with the unit's own rules of "
         f"an alert. {escape(part.get('note', ''))}</p>"
         + "".join(_list_of_passes(one) for one in part["lists"])
+        + "".join(_gain_by_pass(row) for row in part["gains"] if "gain" in row)
         + "<p>Thresholds are the calibration record's, measured on stills. The passes' own are what their non-mated "
         "scores would set; with so few passes they are extrapolated far, by a tail that errs towards too high.</p>"
+    )
+
+
+def _gain_by_pass(row: Figures) -> str:
+    gain = f"{100 * row['gain']:+.1f} points [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    return (
+        f"<p>{row['stills']} photographs for one gain <b>{gain}</b> at the threshold for {row['operating_point']}, on "
+        f"the {row['passes']} passes of those who have them (paired bootstrap).</p>"
     )
 
 

@@ -27,6 +27,12 @@ def of_passes(found: dict[str, Any]) -> str:
                 f"  by the passes' own scores, 1 in {1 / row['wanted_fpir']:,.0f} with {row['size']:,}: threshold "
                 f"{row['threshold']:.4f} ({mark})  TPIR seen well {share(row['tpir_seen_well'])}"
             )
+    for row in found["gains"]:
+        if "gain" in row:
+            gain = f"{100 * row['gain']:+.1f} points [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+            lines.append(
+                f"{row['operating_point']}: {row['stills']} photographs for one gain {gain} ({row['passes']} passes)"
+            )
     return "\n".join(lines)
 
 
