@@ -3,9 +3,8 @@
 Nobody is ever given a password by somebody else: an account begins with a one-time token, and its holder chooses. The
 first supervisor begins the same way, with the token that the service prints while nobody has an account.
 
-Passwords are Argon2id with 64 MiB, 3 passes, 4 lanes (RFC 9106's second recommended option), at most two at a time so
-that a flood of sign-ins cannot take the machine's memory. Tokens of sessions and invitations are 160 bits or more and
-are kept as SHA-256 only: who reads the file can take over nobody.
+Passwords are kept as passwords.py says. Tokens of sessions and invitations are 160 bits or more and are kept as SHA-256
+only: who reads the file can take over nobody.
 """
 
 from __future__ import annotations
@@ -17,25 +16,20 @@ import secrets
 import sqlite3
 import threading
 import time
-import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from cryptography.exceptions import InvalidKey
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from pydantic import Field, ValidationError
 
-from appliance.errors import BluelampError
 from appliance.records import Record
+from control.passwords import Cost, Passwords, PeopleError, acceptable
 from control.records import Member, Role
 
+__all__ = ["Cost", "People", "PeopleError"]
 FILE = "people.sqlite"
-PASSWORD_LEAST, PASSWORD_MOST = 12, 128  # characters
 INVITATION_SECONDS = 24 * 3600.0
 _TOUCH_SECONDS = 20.0  # a session's last use is written this seldom: a write costs a sync of the disk
-_DIFFERENT = 5  # characters that differ, at least
 ROLES: tuple[Role, ...] = get_args(Role)
 _TABLES = """
 CREATE TABLE IF NOT EXISTS member (
@@ -46,21 +40,6 @@ CREATE TABLE IF NOT EXISTS session (
     digest BLOB PRIMARY KEY, name TEXT NOT NULL REFERENCES member(name) ON DELETE CASCADE,
     begun REAL NOT NULL, seen REAL NOT NULL);
 """
-
-
-class PeopleError(BluelampError):
-    """An account, a token or a sign-in is refused; the text is for the one who asked."""
-
-    exit_code = 12
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one guess of a password costs."""
-
-    memory_kib: int = 65536
-    passes: int = 3
-    lanes: int = 4
 
 
 class Account(Record):
@@ -97,15 +76,14 @@ class People:
         self, store: Path, *, clock: Callable[[], float] = time.time, cost: Cost | None = None,
         idle: float = 30 * 60.0, absolute: float = 12 * 3600.0,
     ) -> None:  # fmt: skip
-        self._clock, self._cost, self._idle, self._absolute = clock, cost or Cost(), idle, absolute
-        self._lock, self._hashing = threading.RLock(), threading.BoundedSemaphore(2)
+        self._clock, self._idle, self._absolute = clock, idle, absolute
+        self._lock, self._passwords = threading.RLock(), Passwords(cost or Cost())
         store.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(store / FILE, os.O_CREAT | os.O_RDWR, 0o600))
         self._sql = sqlite3.connect(store / FILE, check_same_thread=False, isolation_level=None, timeout=10)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
             self._sql.execute(f"PRAGMA {pragma}")
         self._sql.executescript(_TABLES)
-        self._dummy = self._hash(secrets.token_hex(16))
 
     def close(self) -> None:
         """Close the file."""
@@ -131,7 +109,7 @@ class People:
     def add(self, name: str, role: Role, password: str) -> Member:
         """An account with a password, for scripts and rehearsals. Raises PeopleError."""
         member = _member(name, role)
-        encoded = self._hash(_acceptable(password, member.name))
+        encoded = self._passwords.hash(acceptable(password, member.name))
         with self._lock:
             self._insert(member)
             self._do("UPDATE member SET password = ? WHERE name = ?", encoded, member.name)
@@ -192,7 +170,7 @@ class People:
             raise PeopleError("this token is used up, too old or mistyped; ask a supervisor for a new one "
                               "(or 'bluelamp-control people reset')")  # fmt: skip
         member = _member(good.name or name, good.role)
-        encoded = self._hash(_acceptable(password, member.name))
+        encoded = self._passwords.hash(acceptable(password, member.name))
         with self._lock:
             if not good.name:
                 self._insert(member)
@@ -207,11 +185,11 @@ class People:
         """A new session. An unknown name costs the same time as a wrong password. Raises PeopleError."""
         name = name.strip().lower()
         row = self._one("SELECT role, password FROM member WHERE name = ?", name)
-        stored = row[1] if row and row[1] else None
-        if not self._matches(password, stored or self._dummy) or row is None or stored is None:
+        stored = row[1] if row else None
+        if not self._passwords.matches(password, stored) or row is None:
             raise PeopleError("name or password is wrong; after too many tries you will have to wait")
-        if not stored.startswith(self._prefix):
-            self._do("UPDATE member SET password = ? WHERE name = ?", self._hash(password), name)
+        if self._passwords.outdated(row[1]):
+            self._do("UPDATE member SET password = ? WHERE name = ?", self._passwords.hash(password), name)
         return self._begin(Member(name=name, role=row[0]))
 
     def resume(self, token: str, *, active: bool = True) -> Session | None:
@@ -270,28 +248,6 @@ class People:
         if role != "supervisor" and self._one(is_one, name) and self._one(others, name) is None:
             raise PeopleError(f"{name} is the last supervisor; make another one first")
 
-    def _hash(self, password: str) -> str:
-        cost = self._cost
-        with self._hashing:
-            return Argon2id(
-                salt=os.urandom(16), length=32, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib
-            ).derive_phc_encoded(_bytes(password))
-
-    def _matches(self, password: str, stored: str) -> bool:
-        if len(password) > PASSWORD_MOST:
-            return False
-        with self._hashing:
-            try:
-                Argon2id.verify_phc_encoded(_bytes(password), stored)
-            except InvalidKey:
-                return False
-        return True
-
-    @property
-    def _prefix(self) -> str:
-        cost = self._cost
-        return f"$argon2id$v=19$m={cost.memory_kib},t={cost.passes},p={cost.lanes}$"
-
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
         with self._lock:
             return self._sql.execute(query, values).fetchone()  # type: ignore[no-any-return]
@@ -313,21 +269,6 @@ def _member(name: str, role: Role) -> Member:
             raise PeopleError(f"{role}: no such role; roles are {', '.join(ROLES)}") from error
         raise PeopleError("a name has 2 to 39 of a-z, 0-9, dot, dash and underscore, and begins with a letter "
                           "or digit") from error  # fmt: skip
-
-
-def _acceptable(password: str, name: str) -> str:
-    """Length over composition (NIST SP 800-63B): long, not the name, not one key held down."""
-    if not PASSWORD_LEAST <= len(password) <= PASSWORD_MOST:
-        raise PeopleError(f"the password needs {PASSWORD_LEAST} to {PASSWORD_MOST} characters: take four random words")
-    if name in password.lower():
-        raise PeopleError("the password holds the name; choose four random words")
-    if len(set(password)) < _DIFFERENT:
-        raise PeopleError(f"the password needs at least {_DIFFERENT} different characters; choose four random words")
-    return password
-
-
-def _bytes(password: str) -> bytes:
-    return unicodedata.normalize("NFKC", password).encode()  # one keyboard's é is another's e and accent
 
 
 def _digest(token: str) -> bytes:

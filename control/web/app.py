@@ -17,6 +17,7 @@ from starlette.templating import Jinja2Templates
 
 from control.room import Room
 from control.web import words
+from control.web.book import Book
 from control.web.brake import Brake
 from control.web.feed import Feed
 from control.web.guard import Console, guarded, refused
@@ -31,10 +32,13 @@ def make_app(room: Room, settings: WebSettings) -> Starlette:
     """The console of a room. `app.state.feed.close()` ends its streams, so that a server can stop."""
     console = Console(
         room=room, settings=settings, feed=Feed(room.ledger, settings.streams), templates=_templates(),
+        book=Book(room.store / "audit.log", room.signer.public_key),
         by_account=Brake(settings.tries_account, settings.tries_seconds),
         by_address=Brake(settings.tries_address, settings.tries_seconds),
     )  # fmt: skip
     routes = [Route(line.path, guarded(console, line), methods=[line.method]) for line in ROUTES]
+    for route in routes:
+        route.methods = (route.methods or set()) - {"HEAD"}  # nothing here asks for it, and a stream has no end
     static = Mount("/static", StaticFiles(directory=_HERE / "static"))
 
     async def not_found(request: Request, error: Exception) -> Response:

@@ -6,7 +6,8 @@ import re
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from control.people import PASSWORD_LEAST, PeopleError
+from control import passwords
+from control.passwords import PeopleError
 from control.web.guard import Console, Visit, WebError
 from control.web.pages import page
 from control.web.words import span
@@ -80,7 +81,7 @@ def stay(console: Console, visit: Visit) -> Response:
 
 def _welcome(console: Console, visit: Visit, refusal: str, status: int = 200) -> Response:
     first = console.room.people.nobody()
-    return page(console, visit, "welcome.html", status, first=first, refusal=refusal, least=PASSWORD_LEAST,
+    return page(console, visit, "welcome.html", status, first=first, refusal=refusal, least=passwords.LEAST,
                 name=visit.fields.get("name", ""), token=visit.fields.get("token", ""))  # fmt: skip
 
 

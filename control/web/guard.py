@@ -26,6 +26,7 @@ from appliance.errors import BluelampError
 from control.people import Session
 from control.records import Member, Role
 from control.room import Room
+from control.web.book import Book
 from control.web.brake import Brake
 from control.web.feed import Feed
 from control.web.settings import WebSettings
@@ -49,6 +50,7 @@ class Console:
     room: Room
     settings: WebSettings
     feed: Feed
+    book: Book
     templates: Jinja2Templates
     by_account: Brake
     by_address: Brake

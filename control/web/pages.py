@@ -6,8 +6,6 @@ import time
 
 from starlette.responses import RedirectResponse, Response
 
-from appliance import audit
-from appliance.errors import SealError
 from control.adjudication import GROUPS, UNDO, visible
 from control.web.guard import Console, Visit
 
@@ -44,18 +42,17 @@ def one(console: Console, visit: Visit) -> Response:
 
 def log(console: Console, visit: Visit) -> Response:
     """Every act, newest first, after every line's chain and signature was verified."""
-    path, refusal, entries = console.room.store / "audit.log", "", list[audit.Entry]()
-    try:
-        entries = audit.verify(path, [console.room.signer.public_key])
-    except SealError as error:
-        refusal = str(error)
+    reading = console.book.read()
     act = visit.request.query_params.get("act", "")
-    acts = sorted({entry.act for entry in entries})
-    shown = [entry for entry in reversed(entries) if not act or entry.act == act]
     before = _number(visit.request.query_params.get("before", ""))
-    rest = [entry for entry in shown if before is None or entry.sequence < before]
-    return page(console, visit, "log.html", total=len(entries), refusal=refusal, act=act, acts=acts,
-                entries=rest[:_LINES], older=rest[_LINES - 1].sequence if len(rest) > _LINES else None)  # fmt: skip
+    rest = [
+        entry
+        for entry in reversed(reading.entries)
+        if (not act or entry.act == act) and (before is None or entry.sequence < before)
+    ]
+    older = rest[_LINES - 1].sequence if len(rest) > _LINES else None
+    acts = sorted({entry.act for entry in reading.entries})
+    return page(console, visit, "log.html", reading=reading, act=act, acts=acts, entries=rest[:_LINES], older=older)
 
 
 def about(console: Console, visit: Visit) -> Response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.responses import JSONResponse, Response
 
+from appliance.bluelist import share
 from appliance.order import Order
 from appliance.records import CameraHealth, Health
 from control.records import Deployment, UnitView
@@ -18,7 +19,7 @@ from control.web.polygon import Drawing, draw
 _SILENT = 90.0  # seconds without a word after which a unit's figures are old
 _SOON = 900.0  # seconds before the end of an order that people should know of
 _LONG_QUEUE = 20  # envelopes
-_HOT = 85.0  # degrees Celsius; boards of this class throttle there
+_HOT = 80.0  # degrees Celsius, as `bluelamp-unit check` has it
 Row = tuple[str, str, bool]  # name, value, whether it needs attention
 
 
@@ -143,4 +144,6 @@ def _false(health: Health | None, order: Order | None) -> tuple[str, bool]:
 def _blue(health: Health | None) -> tuple[str, bool]:
     if health is None or not health.blue_passes:
         return "no volunteer has passed yet", False
-    return f"{health.blue_found} of {health.blue_passes} passes ({health.blue_found / health.blue_passes:.0%})", False
+    part = share(health.blue_found, health.blue_passes)
+    limits = f"{part.low:.0%} to {part.high:.0%} with 95 % certainty"
+    return f"{part.count} of {part.of} passes, {part.share:.0%} ({limits})", False
