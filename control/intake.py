@@ -8,7 +8,6 @@ the safe side, and is remarked. How long it is kept counts from its arrival alon
 from __future__ import annotations
 
 import base64
-import binascii
 
 from appliance.order import Order, Retention
 from appliance.records import Alert
@@ -45,7 +44,7 @@ def decoded(chip: str | None) -> bytes | None:
         return None
     try:
         return base64.b64decode(chip, validate=True)
-    except binascii.Error:
+    except ValueError:  # not base64, or not even ASCII
         return None
 
 
