@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.composer import Deployment, Plan, compose
 from benchmarks.stills import data_folder
+from provisioning.evaluation.dataset import load
 from provisioning.truth import read_truth, write_truth
 
 needs_stills = pytest.mark.skipif(
@@ -106,3 +108,22 @@ def test_truth_survives_being_written(deployment: Deployment, tmp_path: Path) ->
 def test_a_plan_the_stills_cannot_fill_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="ask for fewer"):
         compose(Plan(passes=5000))
+
+
+@needs_stills
+def test_several_photographs_are_enrolled_without_changing_who_walks(deployment: Deployment, tmp_path: Path) -> None:
+    several = compose(Plan(**{**SMALL.__dict__, "references_each": 3}))
+    assert several.walkers == deployment.walkers
+    assert several.enrolled == deployment.enrolled
+    assert not any(deployment.further.values())
+    walked = {w.still.path for w in several.walkers}
+    for identifier, first in several.enrolled.items():
+        photographs = several.photographs(identifier)
+        assert photographs[0] == first
+        assert 1 <= len(photographs) == len(set(photographs)) <= 3
+        assert not walked & set(photographs)
+    read = load(several.write_references(tmp_path))
+    counts = Counter(still.identity for still in read.stills)
+    assert {name: counts[name] for name in several.enrolled} == {
+        name: len(several.photographs(name)) for name in several.enrolled
+    }

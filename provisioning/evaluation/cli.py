@@ -35,6 +35,7 @@ Without a subcommand it does all: report (HTML and JSON) and calibration record,
     bluelamp-provision evaluate --embedder lamp-embedder --detector lamp-detector
     bluelamp-provision evaluate --embedder mobilefacenet-arcface --detector yunet   (models of the shared folder)
     bluelamp-provision evaluate --data FOLDER     one folder an identity, or a CSV: image,identity,sex,age,ethnicity
+    bluelamp-provision evaluate gains             what comparing better gains at the same models
     bluelamp-provision evaluate passes --clip street.mp4 --truth truth.json --references watchlist.csv
 
 Without `--data` the shared data are used (`$BLUELAMP_SHARED`, or `../shared`), and without those the demo population,
