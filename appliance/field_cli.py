@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import deployment, keeper, keys, layout, link, order, packs
+from appliance import deployment, keeper, keys, layout, order, packs
 from appliance.arming import Confirmed, Step
 from appliance.bluelist import Pressed, PressLog
 from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
 from appliance.errors import ConfigError
-from appliance.keeper import Keeper, Over, keeper_of
+from appliance.keeper import Keeper, NoKeeperError, Over, keeper_of
 from appliance.limits import LIMITS
 from appliance.order import Order, OrderError
 
@@ -93,12 +93,11 @@ def disarm(config: Config = Path("unit.toml")) -> None:
 
 def _end(settings: UnitConfig, keeping: Keeper) -> None:
     """By the keeper that serves its socket, else here and now. Raises BluelampError."""
-    desk = layout.keeper_path(settings)
-    if link.answers(desk):
-        keeper.ask(desk, Over(reason="disarmed"))
-        return
-    keeping.judge(0.0)
-    keeping.hand_over()
+    try:
+        keeper.ask(layout.keeper_path(settings), Over(reason="disarmed"))
+    except NoKeeperError:
+        keeping.judge(0.0)
+        keeping.hand_over()
 
 
 def show_order(config: Config = Path("unit.toml"), as_json: Json = False) -> None:

@@ -40,7 +40,11 @@ _COURIER_SECONDS = 5.0
 
 
 class KeeperError(CourierError):
-    """No keeper answers, or it could not end the deployment."""
+    """The keeper could not end the deployment."""
+
+
+class NoKeeperError(KeeperError):
+    """No keeper answers at its socket."""
 
 
 class Over(Record):
@@ -108,7 +112,7 @@ class Keeper:
     def hand_over(self) -> bool:
         """Give every receipt that no courier took yet to the courier; False where some are left, which is said."""
         waiting = sorted((self.site.state / "receipts").glob(f"*{SEALED}"))
-        reachable = link.answers(layout.socket_path(self.config))
+        reachable = waiting and link.answers(layout.socket_path(self.config))
         left = [path for path in waiting if not (reachable and self._delivered(path))]
         if left:
             path = left[0].with_suffix(".json")
@@ -184,7 +188,7 @@ class Desk:
 
 
 def ask(path: Path, over: Over, patience: float = 0.0) -> None:
-    """Have the keeper at `path` end a deployment; tried for `patience` seconds. Raises KeeperError."""
+    """Have the keeper at `path` end a deployment; tried for `patience` seconds. Raises KeeperError, NoKeeperError."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -192,7 +196,7 @@ def ask(path: Path, over: Over, patience: float = 0.0) -> None:
             break
         except (OSError, CourierError) as error:
             if time.monotonic() >= deadline:
-                raise KeeperError(f"{path}: no keeper answers ({error}); run: bluelamp-unit keeper --once") from error
+                raise NoKeeperError(f"{path}: no keeper answers ({error}); run: bluelamp-unit keeper --once") from error
             time.sleep(0.5)
     if not answer.ended:
         raise KeeperError(f"the keeper could not end the deployment: {answer.error}; run: bluelamp-unit disarm")

@@ -14,6 +14,7 @@ from appliance.config import UnitConfig
 from appliance.errors import CourierError
 from appliance.figures import Figures
 from appliance.layout import figures_path, keeper_path
+from appliance.records import Health
 from appliance.sandbox import Sandbox
 from appliance.sources import kind_of
 from appliance.unit import Gear
@@ -77,29 +78,32 @@ class Shift:
 
     def _stretches(self, gear: Gear) -> Summary:
         while True:
-            summary, permit = self._stretch(gear)
+            summary, permit, health = self._stretch(gear)
             if permit is None or permit.ending is not None or not summary.stopped or self._stop.is_set():
                 return summary
             self.say(f"paused: {summary.stopped}")
             while permit(time.time(), time.monotonic()) is not None and permit.ending is None:
                 gear.watchdog.paused(summary.stopped)
+                gear.show(health.model_copy(update={"time": time.time()}))
                 if self._stop.wait(_PAUSE_SECONDS):
                     return summary
             self.say("going on")
 
-    def _stretch(self, gear: Gear) -> tuple[Summary, Permit | None]:
+    def _stretch(self, gear: Gear) -> tuple[Summary, Permit | None, Health]:
         assembled = unit.assemble(self.config, gear, self.say)
         self._unit = assembled
         if self._stop.is_set():
             assembled.vision.stop()
         try:
             summary = assembled.vision.run()
+            health = assembled.vision.health("disarmed" if summary.stopped else "ended")
+            gear.show(health)
             over = assembled.over(summary)
             if over is not None:
                 keeper.ask(keeper_path(self.config), over, _KEEPER_SECONDS)
         finally:
             self.undelivered += assembled.close()
-        return summary, assembled.permit
+        return summary, assembled.permit, health
 
 
 def _networked(config: UnitConfig) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,8 +49,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """A running unit."""
 
-    def __init__(self, config: Path) -> None:
-        command = [sys.executable, "-m", "appliance.cli", "run", "--config", str(config), "--json"]
+    def __init__(self, config: Path, *more: str) -> None:
+        command = [sys.executable, "-m", "appliance.cli", "run", "--config", str(config), "--json", *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.said: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -126,6 +127,49 @@ def test_a_killed_supervisor_leaves_no_part_behind(config: Path) -> None:
     run.process.kill()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 40)
     run.end()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_pause_outside_the_place_and_an_end_without_a_courier(tmp_path: Path) -> None:
+    """Under an order, confined: the lamp goes out outside the polygon and burns again inside; the disarmed deployment
+    is erased by the keeper, and its receipt waits for a courier."""
+    from test_receipts_end_to_end import Scene, command, packs_with_calibration
+
+    scene = Scene(tmp_path, packs_with_calibration(tmp_path / "packs"))
+    scene.admit()
+    scene.order("D-1")
+    path = scene.config(9, "D-1")
+    led = tmp_path / "leds"
+    led.mkdir()
+    (led / "brightness").write_text("0\n")
+    driver, place = Driver(led), tmp_path / "place.json"
+    text = path.read_text().replace("[models]", f'position = "{place}"\n[models]')
+    path.write_text(text + f'[beacon]\nled = "{led}"\n')
+    inside = {"latitude": 51.50025, "longitude": -0.141}  # of the polygon in provisioning/ordering.py
+
+    def stand(where: dict[str, float]) -> None:
+        part = place.with_suffix(".part")
+        part.write_text(json.dumps(where))
+        os.utime(part, (time.time() + 3600,) * 2)  # it does not grow old during the test
+        part.replace(place)
+
+    stand(inside)
+    command("unit", "arm", "--config", path, "--yes", tmp_path / "signage.json")
+    run = Run(path, "--no-courier")
+    eventually(lambda: driver.seen[-1:] == ["1"], 60)
+    stand({"latitude": 0.0, "longitude": 0.0})
+    eventually(lambda: any(line.startswith("paused:") for line in run.said), 30)
+    eventually(lambda: driver.seen[-1] == "0", 30)
+    stand(inside)
+    eventually(lambda: "going on" in run.said and driver.seen[-1] == "1", 30)
+    command("unit", "disarm", "--config", path)
+    assert run.end() in (0, 7), "7 where it raised an alert meanwhile, which nobody took"
+    assert driver.seen[-1] == "0"
+    assert any("D-1 is over (disarmed)" in line for line in run.said)
+    assert any("no courier took the receipt" in line for line in run.said)
+    assert (tmp_path / "state" / "receipts" / "D-1.sealed").exists()
+    driver.close()
 
 
 @pytest.fixture
