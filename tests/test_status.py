@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,11 @@ from pathlib import Path
 import pytest
 import workbench
 from rich.console import Console
+from typer.testing import CliRunner
 
 from appliance import arming, deployment, envelope, figures, status, status_cli
 from appliance.bluelist import share
+from appliance.cli import app
 from appliance.config import CameraPart, UnitConfig, UnitPart
 from appliance.deployment import Site
 from appliance.link import Greeting
@@ -151,9 +151,8 @@ def test_the_command_works_when_nothing_runs(tmp_path: Path) -> None:
     path = tmp_path / "unit.toml"
     path.write_text('[unit]\nkeys = "k"\nwatchlist = "w"\nstate = "s"\n[[camera]]\nname = "gate"\nsource = "0"\n')
     for option in ("--once", "--json"):
-        command = [sys.executable, "-m", "appliance.cli", "status", option, "--config", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, ["status", option, "--config", str(path)])
+        assert done.exit_code == 0
         if option == "--once":
             assert "○ NOT ARMED" in done.stdout
             assert done.stdout.count("○ is not running") == 2

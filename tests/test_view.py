@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ class Page:
         return self.view.address.split("/?")[0]
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    feed = Feed(config(tmp_path), say=lambda line: None)
+@contextmanager
+def serving(folder: Path) -> Iterator[Page]:
+    """The demo's street, looked at."""
+    feed = Feed(config(folder), say=lambda line: None)
     served = View(feed, view.listen("127.0.0.1", 0), time.monotonic() + 60)
     ended: list[str] = []
     reason: list[str | None] = [None]
@@ -74,6 +76,21 @@ def page(tmp_path: Path) -> Iterator[Page]:
     reason[0] = reason[0] or "done"
     thread.join(10)
     feed.stop()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    """A view that nobody has opened yet."""
+    with serving(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, str]]:
+    """The one viewer of a view, and the page's root."""
+    with serving(tmp_path_factory.mktemp("view")) as made, httpx.Client(follow_redirects=True) as client:
+        assert client.get(made.view.address).status_code == 200
+        yield client, made.root
 
 
 def sights(client: httpx.Client, root: str, after: int = 0, visit: int = 1) -> dict[str, Any]:
@@ -121,17 +138,16 @@ def test_the_address_works_once_and_for_one_viewer(page: Page) -> None:
         assert first.get(f"{page.root}/").status_code == 200
 
 
-def test_every_answer_forbids_storing_embedding_and_loading(page: Page) -> None:
-    with httpx.Client(follow_redirects=True) as client:
-        client.get(page.view.address)
-        for path in ("/", "/view.js", "/view.css", "/sight?visit=1&after=0", "/nothing", "/?token=x"):
-            headers = client.get(page.root + path).headers
-            assert headers["cache-control"] == "no-store", path
-            assert headers["content-security-policy"].startswith("default-src 'none'"), path
-            assert "unsafe" not in headers["content-security-policy"]
-            assert headers["cross-origin-resource-policy"] == "same-origin"
-            assert headers["x-content-type-options"] == "nosniff"
-            assert "server" not in headers
+def test_every_answer_forbids_storing_embedding_and_loading(opened: tuple[httpx.Client, str]) -> None:
+    client, root = opened
+    for path in ("/", "/view.js", "/view.css", "/sight?visit=1&after=0", "/nothing", "/?token=x"):
+        headers = client.get(root + path).headers
+        assert headers["cache-control"] == "no-store", path
+        assert headers["content-security-policy"].startswith("default-src 'none'"), path
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "server" not in headers
 
 
 FOREIGN: tuple[dict[str, str], ...] = (
@@ -140,22 +156,20 @@ FOREIGN: tuple[dict[str, str], ...] = (
 )  # fmt: skip
 
 
-def test_a_page_from_elsewhere_gets_nothing(page: Page) -> None:
+def test_a_page_from_elsewhere_gets_nothing(opened: tuple[httpx.Client, str]) -> None:
     """DNS rebinding brings a foreign name, another site's request is marked by the browser; even with the cookie."""
-    with httpx.Client(follow_redirects=True) as client:
-        client.get(page.view.address)
-        assert client.get(f"{page.root}/sight?visit=1&after=0").status_code == 200
-        for headers in FOREIGN:
-            assert client.get(f"{page.root}/sight?visit=1&after=0", headers=headers).status_code == 403, headers
+    client, root = opened
+    assert client.get(f"{root}/sight?visit=1&after=0").status_code == 200
+    for headers in FOREIGN:
+        assert client.get(f"{root}/sight?visit=1&after=0", headers=headers).status_code == 403, headers
 
 
-def test_only_looking_is_possible(page: Page) -> None:
-    with httpx.Client(follow_redirects=True) as client:
-        client.get(page.view.address)
-        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-            assert client.request(method, f"{page.root}/sight").status_code == 403
-        for path in ("/..%2fview.py", "/view_page/view.js", "/%2e%2e/records.py", "/view.html"):
-            assert client.get(page.root + path).status_code in (403, 404)
+def test_only_looking_is_possible(opened: tuple[httpx.Client, str]) -> None:
+    client, root = opened
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert client.request(method, f"{root}/sight").status_code == 403
+    for path in ("/..%2fview.py", "/view_page/view.js", "/%2e%2e/records.py", "/view.html"):
+        assert client.get(root + path).status_code in (403, 404)
 
 
 def test_somebody_on_the_network_is_refused_even_if_asked_through_a_proxy(page: Page) -> None:
@@ -181,10 +195,9 @@ def test_the_newest_tab_is_the_one_that_shows(page: Page) -> None:
         assert client.get(f"{page.root}/sight?visit=x&after=0").status_code == 400
 
 
-def test_the_picture_is_small_its_faces_are_covered_and_words_come_with_it(page: Page) -> None:
-    with httpx.Client(follow_redirects=True) as client:
-        client.get(page.view.address)
-        shown = with_faces(client, page.root)
+def test_the_picture_is_small_its_faces_are_covered_and_words_come_with_it(opened: tuple[httpx.Client, str]) -> None:
+    client, root = opened
+    shown = with_faces(client, root)
     jpeg = np.frombuffer(base64.b64decode(shown["picture"]), np.uint8)
     picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
     assert picture.shape == (270, 480, 3)
