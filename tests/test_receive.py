@@ -189,7 +189,8 @@ def rewritten(maker: AlertMaker, changes: dict[str, object]) -> bytes:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"score": float("nan")}, {"observed": float("inf")}, {"captured": 1e308}, {"frames": 10**30}, {"chip": "!!!"}, {"chip": "\x80"},
+    [{"score": float("nan")}, {"observed": float("inf")}, {"captured": 1e308}, {"frames": 10**30}, {"chip": "!!!"},
+     {"chip": "\x80"},
      {"track_seconds": float("-inf")}, {"camera": "x\0y"}, {"category": "\ud800"}, {"sequence": 10**40}],
     ids=str,
 )  # fmt: skip
