@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from appliance.errors import ConfigError
 from appliance.mqtt import BrokerAddress
 from control.listen import Listen
 
@@ -36,10 +37,11 @@ def serve(
 
     Example: bluelamp-control serve --keys room --broker broker.example:8883 --store room-store
     """
-    # The console's libraries are an extra, which the other commands do without.
-    from control.decoys import Rate
-    from control.service import Service, ServiceSettings
-
+    try:  # the console's libraries are an extra, which the other commands do without
+        from control.decoys import Rate
+        from control.service import Service, ServiceSettings
+    except ImportError as error:
+        raise ConfigError("the service needs the extra 'control': pip install 'bluelamp[control]'") from error
     settings = ServiceSettings(
         keys=keys, broker=BrokerAddress.parse(broker), store=store, listen=Listen.parse(listen), tls=tls, ttl=ttl,
         decoys=Rate(decoys_per_hour, decoy_seed), metrics=Listen.parse(metrics) if metrics else None,
