@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import cv2
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from appliance import deployment, golden, keys, packs, watchlist
 from appliance.arming import Permit
@@ -101,6 +102,8 @@ class Unit:
 def open_networks(config: UnitConfig) -> Networks:
     """Load and check both packs. Raises PackError."""
     cv2.setNumThreads(config.models.threads)
+    # One thread until here, so that what was given up holds for all (sandbox.py); a search over 10,000 wants more.
+    threadpool_limits(config.models.threads, user_api="blas")
     detector_pack, embedder_pack = packs.load(config.models.detector), packs.load(config.models.embedder)
     detector = Detector(detector_pack, config.detect.smallest_face, config.detect.score, threads=config.models.threads)
     embedder = Embedder(embedder_pack, threads=config.models.threads)

@@ -103,6 +103,11 @@ def test_killed_parts(config: Path, driver: Driver) -> None:
     assert "no new privileges" in health.sandbox
     assert (health.unit, health.deployment, health.cameras[0].name) == (rehearsal.UNIT, "D-1", "street")
 
+    threads = list(Path(f"/proc/{run.child('vision')}/task").iterdir())
+    held = [(thread / "status").read_text() for thread in threads]
+    assert len(held) > 4, "loop, camera, link, figures, and the runtimes' own"
+    assert all("NoNewPrivs:\t1" in status and "Seccomp:\t2" in status for status in held), "every thread is held"
+
     first = run.child("appliance.courier")
     os.kill(first, signal.SIGKILL)
     eventually(lambda: run.child("appliance.courier") not in (0, first), 30)
