@@ -29,7 +29,6 @@ from appliance.records import Face, Image, Quality, Record
 from appliance.sealer import jpeg
 from provisioning import fields, issue, ordering, pictures, references
 from provisioning.base import Base
-from provisioning.fields import Reference
 from provisioning.gate import faces_in, gate_detector, score_of
 from provisioning.store import Store
 
@@ -61,6 +60,23 @@ class _Part:
 
     entry: Pictured
     picture: bytes
+
+
+@dataclass(frozen=True)
+class _Care:
+    """What people should be warned of: a picture older than so many years, or a poor one."""
+
+    image_years: float
+    today: datetime.date
+
+    def warnings(self, image_date: str, score: float) -> tuple[str, ...]:
+        """Words beside a picture."""
+        taken, found = fields.date_of(image_date), list[str]()
+        if taken is not None and (self.today - taken).days > self.image_years * 365.25:
+            found.append(f"image {fields.years(taken, self.today)} years old")
+        if score < LOW_QUALITY:
+            found.append(f"low quality: {score:.0f} of 100")
+        return tuple(found)
 
 
 class Portraits:
@@ -108,11 +124,12 @@ def make(
     lists = ordering.newest_lists(base, deployment)
     listed = dict(member for issued in lists for member in issue.members(base, issued))
     portraits = Portraits(detector)
+    care = _Care(base.policy.image_years, datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date())
     with base.store() as store:
-        parts = list(_parts(store, base, listed, portraits, now))
+        parts = list(_parts(store, listed, portraits, care))
     if not parts:
         raise EnrolmentError(f"{deployment}: none of its references is in the store any more; nothing to disclose")
-    pairs = list(_decoys(decoys, parts, portraits)) if decoys is not None else []
+    pairs = list(_decoys(decoys, parts, portraits, care)) if decoys is not None else []
     manifest = Manifest(
         control=control, deployment=deployment, version=_next_version(base, deployment, control), created=now,
         not_after=lists[0].not_after, references=tuple(p.entry for p in parts),
@@ -143,11 +160,8 @@ def _recipient(base: Base, control: str) -> keys.SealingKey:
     raise KeyFileError(f"{control}: no such control room on the roster; admit it with: bluelamp-provision keys admit")
 
 
-def _parts(
-    store: Store, base: Base, listed: dict[str, str], portraits: Portraits, now: float
-) -> Iterator[_Part]:  # fmt: skip
+def _parts(store: Store, listed: dict[str, str], portraits: Portraits, care: _Care) -> Iterator[_Part]:
     """Who was erased since the list was issued is left out, so that the control room deletes the picture too."""
-    today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
     for identifier, category in listed.items():
         reference = references.reference(store, identifier)
         if reference is None:
@@ -159,22 +173,13 @@ def _parts(
             yield _Part(entry, b"")
             continue
         picture = portraits.reference(pictures.decode(best.blob, best.name)[0])
-        warnings = _warnings(reference, best.score, base.policy.image_years, today)
+        warnings = care.warnings(reference.image_date, best.score)
         entry = Pictured(reference_identifier=identifier, category=category, image_date=reference.image_date,
                          quality=best.score, warnings=warnings, size=len(picture))  # fmt: skip
         yield _Part(entry, picture)
 
 
-def _warnings(reference: Reference, score: float, image_years: float, today: datetime.date) -> tuple[str, ...]:
-    taken = fields.date_of(reference.image_date)
-    old = taken is not None and (today - taken).days > image_years * 365.25
-    found = [f"image {fields.years(taken, today)} years old"] if old and taken is not None else []
-    if score < LOW_QUALITY:
-        found.append(f"low quality: {score:.0f} of 100")
-    return tuple(found)
-
-
-def _decoys(folder: Path, parts: Sequence[_Part], portraits: Portraits) -> Iterator[Decoy]:
+def _decoys(folder: Path, parts: Sequence[_Part], portraits: Portraits, care: _Care) -> Iterator[Decoy]:
     """Pairs NAME-probe.jpg and NAME-reference.jpg, dressed like the references of this list. Raises EnrolmentError."""
     found = {p.stem: p for p in sorted(folder.glob("*")) if p.suffix.lower() in pictures.SUFFIXES}
     names = sorted(stem.removesuffix(_PROBE) for stem in found if stem.endswith(_PROBE))
@@ -192,10 +197,10 @@ def _decoys(folder: Path, parts: Sequence[_Part], portraits: Portraits) -> Itera
         dress = secrets.choice(parts).entry
         identifier = _invented(dress.reference_identifier, taken)
         taken.add(identifier)
-        picture = portraits.reference(reference)
+        picture, score = portraits.reference(reference), score_of(assess(reference, face))
         entry = dress.model_copy(
-            update={"reference_identifier": identifier, "quality": score_of(assess(reference, face)),
-                    "size": len(picture), "warnings": ()}
+            update={"reference_identifier": identifier, "quality": score, "size": len(picture),
+                    "warnings": care.warnings(dress.image_date, score)}
         )  # fmt: skip
         blob, seen = portraits.probe(probe, name + _PROBE)
         pair = DecoyPair(reference=entry, probe=len(blob), quality=seen.value, interocular=seen.interocular)

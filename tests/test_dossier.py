@@ -157,6 +157,8 @@ def test_decoys_are_dressed_like_references_and_cut_like_probes(bench: workbench
         assert decoy.pair.reference.reference_identifier not in real
         assert decoy.pair.reference.reference_identifier.startswith("R-")
         assert len(decoy.pair.reference.reference_identifier) == len("R-00000")
+        old = decoy.pair.reference.image_date == "2011-02-01"
+        assert old == ("image 15 years old" in decoy.pair.reference.warnings)
         assert decoy.pair.reference.category in {r.category for r in content.manifest.references}
         assert decoy.pair.reference.quality > 0
         assert len(decoy.probe) <= LIMITS.chip_bytes
