@@ -46,8 +46,10 @@ function marks(sight) {
     const kind = spot.look.faults.length ? "look" : "good";
     const x = spot.x * box.width, y = spot.y * box.height, w = spot.width * box.width, h = spot.height * box.height;
     nodes.push(drawn("rect", { class: kind, x, y, width: w, height: h, rx: Math.min(w, h) * .3 }));
-    const word = spot.look.faults.length ? "▲ " + spot.look.faults.map((f) => SHORT[f]).join(", ") : "✔";
-    nodes.push(drawn("text", { class: "fill" + kind, x: x + w / 2, y: Math.max(y - 8, 14), "text-anchor": "middle" },
+    const told = spot.look.faults.filter((f) => f !== "small" || spot.look.width >= sight.wanted.width);
+    const word = kind === "good" ? "✔" : ["▲", ...told.map((f) => SHORT[f])].join(" ");
+    const middle = Math.min(Math.max(x + w / 2, 40), box.width - 40);
+    nodes.push(drawn("text", { class: "fill" + kind, x: middle, y: Math.max(y - 8, 14), "text-anchor": "middle" },
       `${Math.round(spot.look.width)} px ${word}`));
   }
   svg.replaceChildren(...nodes);
