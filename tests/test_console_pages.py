@@ -150,7 +150,7 @@ def test_durations_are_in_their_two_largest_units(seconds: float, text: str) -> 
 def test_warnings_name_what_should_make_one_careful() -> None:
     said = words.warnings(0.2, 15, ("arrived late",), None, NOON)
     assert said[0] == "Very small face: 15 pixels between the eyes"
-    assert "Poor picture" in said[1] and "reference picture is not here" in said[2] and said[3] == "arrived late"
+    assert "Poor picture" in said[1] and "reference picture is not here" in said[2] and said[3] == "Arrived late"
     assert words.image_age("2019-01-01", NOON) == "7.9 years old"
     assert words.image_age("2026-11-20", NOON) == "3 days old"
     assert words.image_age("", NOON) == "date not known"

@@ -68,6 +68,11 @@ def _templates() -> Jinja2Templates:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        plain=words.plain, clock=words.clock, moment=words.moment, span=words.span, quality=words.quality
+        plain=words.plain,
+        clock=words.clock,
+        moment=words.moment,
+        span=words.span,
+        quality=words.quality,
+        first_letter=words.first,
     )
     return Jinja2Templates(env=environment)

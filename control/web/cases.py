@@ -178,7 +178,8 @@ def _history(view: CaseView) -> list[dict[str, Any]]:
 
 
 def _late(view: CaseView) -> str:
-    return f"{max(0.0, view.received - view.observed) * 1000:.0f} ms after the decision's frame"
+    late = max(0.0, view.received - view.observed)
+    return f"{f'{late * 1000:.0f} ms' if late < 10 else words.span(late)} after the frame that decided it"
 
 
 def _joined(*parts: str) -> str:

@@ -21,7 +21,11 @@ _DAY = 86400.0
 
 def plain(name: str) -> str:
     """`wanted-on-warrant` as people say it."""
-    text = name.replace("-", " ").replace("_", " ").strip()
+    return first(name.replace("-", " ").replace("_", " ").strip())
+
+
+def first(text: str) -> str:
+    """A sentence's first letter is a capital."""
     return text[:1].upper() + text[1:]
 
 
@@ -77,7 +81,7 @@ def warnings(
         said.append("The reference picture is not here; without it, answer from what you know")
     elif reference.image_date and _years(reference.image_date, now) > _OLD_YEARS:
         said.append(f"Old reference image: {image_age(reference.image_date, now)}")
-    return [*said, *(reference.warnings if reference else ()), *notes]
+    return [*said, *(first(text) for text in (*(reference.warnings if reference else ()), *notes))]
 
 
 def _years(image_date: str, now: float) -> float:
