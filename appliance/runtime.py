@@ -50,7 +50,7 @@ class LiteRtSession:
         compiled = EDGE_TPU_MARK in blob
         delegates = [_edge_tpu(path)] if compiled else []
         try:
-            with _hushed():
+            with hushed():
                 self._interpreter = _interpreter(coral=compiled)(
                     model_content=blob, num_threads=threads, experimental_delegates=delegates
                 )
@@ -159,7 +159,7 @@ def _interpreter(*, coral: bool = False) -> Any:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """LiteRT says on stderr that it made its usual delegate, and has no switch for it; whatever else is said stays.
 
     A pipe that never waits takes it meanwhile: vision may write no file by then, not even one in memory.
