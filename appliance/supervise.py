@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ RESTARTS = 5  # a courier that crashes oftener than so in RESTART_SECONDS is lef
 RESTART_SECONDS = 120.0
 _STEP_SECONDS = 0.2
 _JUDGE_SECONDS = 60.0
+_KEEPER_SECONDS = 60.0  # to erase on a slow card, and hand over the receipt
 _COURIER_SECONDS = 30.0  # to flush its outbox and leave
 Say = Callable[[str], None]
 
@@ -95,16 +97,12 @@ class Supervisor:
     def run(self) -> Ended:
         """Until vision has ended, and what it left is done. Raises BluelampError where a part cannot start."""
         secret = _passphrase(self._config.unit.keys)
-        desk = None
         if self._courier is not None:
             self._courier.tend()
         try:
-            desk = self._open_desk()
-            ended = self._watch(secret)
+            with self._desk():
+                ended = self._watch(secret)
         finally:
-            if desk is not None:
-                desk.stop()
-                layout.keeper_path(self._config).unlink(missing_ok=True)
             if self._keeper is not None:
                 self._judge(self._keeper, 0.0)
             layout.figures_path(self._config).unlink(missing_ok=True)
@@ -119,12 +117,22 @@ class Supervisor:
         if self._vision is not None and self._vision.poll() is None:
             self._vision.send_signal(signal.SIGTERM)
 
-    def _open_desk(self) -> Desk | None:
+    @contextmanager
+    def _desk(self) -> Iterator[None]:
+        """The keeper serves its socket from a thread; what it is at is finished before anything else happens."""
         if self._keeper is None:
-            return None
-        desk = Desk(self._keeper, link.listen(layout.keeper_path(self._config), layout.socket_mode(self._config)))
-        threading.Thread(target=desk.serve, name="keeper", daemon=True).start()
-        return desk
+            yield
+            return
+        path = layout.keeper_path(self._config)
+        desk = Desk(self._keeper, link.listen(path, layout.socket_mode(self._config)))
+        thread = threading.Thread(target=desk.serve, name="keeper", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            desk.stop()
+            thread.join(_KEEPER_SECONDS)
+            path.unlink(missing_ok=True)
 
     def _watch(self, secret: tuple[int, ...]) -> Ended:
         process = self._vision = _spawn(self._path, secret)

@@ -28,10 +28,7 @@ from appliance.errors import ConfigError
 from appliance.extract import Extractor, ExtractRules
 from appliance.identify import Identifier
 from appliance.keeper import Over
-from appliance.layout import courier_settings as courier_settings
-from appliance.layout import prepare_state as prepare_state
-from appliance.layout import site_of as site_of
-from appliance.layout import socket_path as socket_path
+from appliance.layout import site_of, socket_path
 from appliance.link import CourierLink
 from appliance.mailbox import Bell
 from appliance.order import OrderError
