@@ -89,7 +89,7 @@ def test_all_of_it_writes_a_report_that_names_its_models_and_a_calibration_that_
 
 
 @needs_packs
-def test_each_step_alone_prints_and_speaks_json(drawn: list[str]) -> None:
+def test_each_step_alone_prints_and_speaks_json(drawn: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert "FMR" in invoke(*drawn, "verify")
     assert "references" in invoke(*drawn, "identify")
     assert "sex: female" in invoke(*drawn, "groups")
@@ -97,6 +97,9 @@ def test_each_step_alone_prints_and_speaks_json(drawn: list[str]) -> None:
     with pytest.raises(BluelampError, match="too few identities"):
         invoke(*drawn, "gains")
     assert json.loads(invoke(*drawn, "identify", "--json"))["mated_searches"] == 160 * 2
+    monkeypatch.setattr("provisioning.evaluation.groups.LEAST", 60)
+    assert "with cohort normalisation" in invoke(*drawn, "groups")
+    assert "labelled adults" in invoke(*drawn, "gains")
 
 
 @needs_packs

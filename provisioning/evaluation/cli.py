@@ -21,6 +21,7 @@ from provisioning.evaluation.evaluate import Evaluation
 from provisioning.evaluation.passes import frames_of, lists, run
 from provisioning.truth import read_truth
 
+LEVELLED = (("plain", "by plain cosines"), ("moved", "with cohort normalisation"))
 ASSETS = data_sets.ROOT / "demo" / "assets"
 
 app = typer.Typer(
@@ -139,7 +140,8 @@ def identify(context: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def groups(context: typer.Context, as_json: Json = False) -> None:
     """By sex, age band and ethnicity label, where the data set has labels; none is ever inferred."""
-    found = figures.by_group(_test(context).groups)
+    test = _test(context)
+    found, level = figures.by_group(test.groups), figures.levelled(test.levelled)
     if as_json:
         print(json.dumps(found))
         return
@@ -149,6 +151,9 @@ def groups(context: typer.Context, as_json: Json = False) -> None:
         ratio = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**row["fmr_ratio"])
         fmr, tpir = table.share(row["fmr"], 4), table.share(row["tpir"])
         print(f"{row['group']:<28} FMR {fmr}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {tpir}")
+    if level:
+        words = (f"{name} {table.of_ratio(level[key]['greatest_fmr_ratio'])}" for key, name in LEVELLED)
+        print(f"adults at one overall FMR, {level['fmr']:.1e}: greatest ratio " + ", ".join(words))
 
 
 @app.command()

@@ -49,6 +49,11 @@ def of_gains(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def of_ratio(group: dict[str, Any]) -> str:
+    """A group's ratio of false match rates, with its limits and name."""
+    return "{value:.3g} [{low:.3g}, {high:.3g}]".format(**group["fmr_ratio"]) + f" ({group['group']})"
+
+
 def share(value: dict[str, float] | None, digits: int = 1) -> str:
     """A share with its limits."""
     if value is None:
