@@ -16,7 +16,9 @@ from appliance import config as configs
 from appliance.check import check
 from appliance.check_line import Line
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]
 # Told apart by word, shape and colour: a red lamp in the cab, or eyes that do not see red, must not hide a STOP.
 _MARKS = {"ok": ("ok✔", "green"), "look": ("look▲", "yellow"), "stop": ("STOP✘", "bold red")}

@@ -164,11 +164,21 @@ def beacon(config: UnitConfig, running: Health | None) -> Line:
     if running is not None and running.beacon != "none":
         return Line("beacon", running.beacon == "lit" or running.state != "armed", running.beacon)
     part = config.beacon
+    if (part.led or part.gpio) and _may_be_armed(config):
+        # Vision may be about to light it: a lamp that this check put out under a scanning unit would lie.
+        return Line("beacon", True, "left to vision while the unit is armed; it does not scan without it")
     if part.led is None and part.gpio is None:
         live = any(kind_of(c.source) not in ("video", "folder") for c in config.camera)
         advice = "; name an LED or a relay under [beacon], so that people see when this unit scans" if live else ""
         return Line("beacon", True, f"none is configured{advice}", look=live)
     return tried("beacon", lambda: _burn(part))[1]
+
+
+def _may_be_armed(config: UnitConfig) -> bool:
+    try:
+        return (config.unit.state / "armed.json").exists()
+    except OSError:
+        return True  # who may not look there had better leave the lamp alone
 
 
 def _burn(part: BeaconPart) -> str:

@@ -22,7 +22,9 @@ from appliance.records import Health
 from appliance.status import STALE_SECONDS, Status, look
 from appliance.watchlist import utc
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")
+]
 # A word and a shape for each, so that colour is never all there is.
 _MODES = {
     "scanning": ("●", "SCANNING", "bold green"),

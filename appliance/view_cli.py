@@ -31,7 +31,9 @@ _MOST_MINUTES = 60.0
 _SCAN_SECONDS = 2.0  # how often vision is asked whether it scans
 _WIDE = 40  # characters of the drawn bar
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The unit's configuration (TOML).")]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")
+]
 
 
 def view(

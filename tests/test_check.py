@@ -213,6 +213,15 @@ def test_a_beacon_burns_for_a_second_and_goes_out(tmp_path: Path) -> None:
     assert int((tmp_path / "brightness").read_text()) == 0
 
 
+def test_the_beacon_of_an_armed_unit_is_left_alone(tmp_path: Path) -> None:
+    """Vision may be lighting it this moment, and a check must never put it out."""
+    (tmp_path / "brightness").write_text("1\n")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "armed.json").write_text("{}")
+    assert "left to vision" in check_machine.beacon(bare(tmp_path, led=tmp_path), None).text
+    assert (tmp_path / "brightness").read_text() == "1\n"
+
+
 def test_a_beacon_that_is_not_there_stops_and_none_is_a_reason_to_look(tmp_path: Path) -> None:
     line = check_machine.beacon(bare(tmp_path, led=tmp_path / "gone"), None)
     assert not line.good
