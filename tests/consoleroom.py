@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import controlroom
-import httpx
 from conftest import CONTROL, DEPLOYMENT, Machines
 from starlette.testclient import TestClient
 
@@ -100,17 +100,17 @@ class Visitor:
 
     client: TestClient
 
-    def get(self, path: str, **headers: str) -> httpx.Response:
+    def get(self, path: str, **headers: str) -> Any:
         """Fetch."""
         return self.client.get(path, headers=headers, follow_redirects=False)
 
-    def post(self, path: str, fields: dict[str, str] | None = None, **headers: str) -> httpx.Response:
+    def post(self, path: str, fields: dict[str, str] | None = None, **headers: str) -> Any:
         """Send a form from a page of the console."""
         manners = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin", "x-csrf-token": self.token()}
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.post(path, data=fields or {}, headers={**manners, **given}, follow_redirects=False)
 
-    def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
+    def sign_in(self, name: str, password: str = PASSWORD) -> Any:
         """Through the form."""
         return self.post("/sign-in", {"name": name, "password": password})
 
