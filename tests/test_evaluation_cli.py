@@ -76,6 +76,7 @@ def test_all_of_it_writes_a_report_that_names_its_models_and_a_calibration_that_
     for file in (f for f in pack.folder.iterdir() if f.is_file()):
         (copy / file.name).write_bytes(file.read_bytes())
     drawn[3] = str(copy)
+    monkeypatch.setattr("provisioning.evaluation.evaluate.GROUP_SIZE", 100)
     out = json.loads(invoke(*drawn, "--json"))
     written = json.loads((copy / "report" / "report.json").read_text())
     assert (
@@ -86,6 +87,9 @@ def test_all_of_it_writes_a_report_that_names_its_models_and_a_calibration_that_
     record = calibration.load(packs.load(copy))
     assert record.data_sha256 == written["data"]["sha256"]
     assert record.threshold_for(100, 1e-2) >= record.floor
+    assert written["operating_point"]["threshold"] == pytest.approx(record.operating(100, 1e-3).threshold, abs=2e-6), (
+        "groups are compared at the threshold that is recommended"
+    )
 
 
 @needs_packs
