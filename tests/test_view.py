@@ -23,16 +23,18 @@ import httpx
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from appliance import figures, sandbox, view, view_cli
 from appliance.aim import Look, Recent, Wanted, verdict
 from appliance.blur import COLOUR
+from appliance.cli import app
 from appliance.config import UnitConfig
 from appliance.errors import CaptureError, ConfigError
 from appliance.records import CameraHealth, Health, StageTimes
 from appliance.scene import Scene
 from appliance.view import View
-from appliance.view_feed import Feed, Sight
+from appliance.view_feed import Feed, Sight, ViewError
 from demo.run import ASSETS
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -250,11 +252,12 @@ def test_it_is_refused_while_the_unit_scans(tmp_path: Path) -> None:
     running = figures.serve(tmp_path / "state" / "run" / "vision.sock", 0o600)
     running.show(health())
     running.start()
-    command = [sys.executable, "-m", "appliance.cli", "view", "--terminal", "--config", str(toml(tmp_path))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    # Were it not refused, the address would be: this very process is never confined.
+    command = ["view", "--address", "192.0.2.1", "--config", str(toml(tmp_path))]
+    done = CliRunner().invoke(app, command)
     running.stop()
-    assert done.returncode == 1
-    assert "this unit scans for D-1; aim before arming" in done.stderr
+    assert isinstance(done.exception, ViewError)
+    assert str(done.exception).startswith("this unit scans for D-1; aim before arming")
 
 
 def test_the_command_shows_pictures_from_a_process_that_can_write_and_call_nothing(tmp_path: Path) -> None:
