@@ -26,6 +26,7 @@ from appliance import link, seal, tls
 from appliance.console import complain
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
 from appliance.forward import SETTLE, Forwarder
+from appliance.gate import Gate
 from appliance.limits import LIMITS
 from appliance.link import Greeting, Hello, Reply
 from appliance.mqtt import BrokerAddress
@@ -62,27 +63,20 @@ class Server:
         self._allowed = {os.getuid(), *settings.vision_uids}
         self._lock = threading.Lock()
         self._streams: set[socket.socket] = set()
-        self._listener = link.listen(settings.socket, settings.socket_mode)
+        self._gate = Gate(settings.socket, settings.socket_mode)
 
     def run(self) -> None:
         """Accept until `stop`."""
-        while True:
-            try:
-                stream, _ = self._listener.accept()
-            except OSError:
-                return  # stopped
+        while (stream := self._gate.accept()) is not None:
             threading.Thread(target=self._talk, args=(stream,), name="vision", daemon=True).start()
 
     def stop(self) -> None:
         """Accept no more, hang up, remove the socket."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._gate.close()
         with self._lock:
             for stream in self._streams:
                 with suppress(OSError):  # it may have hung up by itself
                     stream.shutdown(socket.SHUT_RDWR)
-        if not link.is_passed():
-            self._settings.socket.unlink(missing_ok=True)
 
     def _talk(self, stream: socket.socket) -> None:
         try:

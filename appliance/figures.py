@@ -12,6 +12,7 @@ from pathlib import Path
 
 from appliance import link
 from appliance.errors import CourierError
+from appliance.gate import Gate
 from appliance.limits import LIMITS
 from appliance.records import Health
 
@@ -21,8 +22,8 @@ _TALK_SECONDS = 2.0
 class Figures:
     """The newest Health record, and the socket it is served on. `show` may be called from any thread."""
 
-    def __init__(self, listener: socket.socket) -> None:
-        self._listener = listener
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
         self._newest: Health | None = None
         self._thread = threading.Thread(target=self._serve, name="figures", daemon=True)
 
@@ -36,17 +37,11 @@ class Figures:
 
     def stop(self) -> None:
         """Serve no more."""
-        with suppress(OSError):  # nobody may have connected yet
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._gate.close()
         self._thread.join(_TALK_SECONDS)
 
     def _serve(self) -> None:
-        while True:
-            try:
-                stream, _ = self._listener.accept()
-            except OSError:
-                return  # stopped
+        while (stream := self._gate.accept()) is not None:
             with stream, suppress(OSError):  # who hung up early wanted no figures
                 stream.settimeout(_TALK_SECONDS)
                 if self._newest is not None:
@@ -55,7 +50,7 @@ class Figures:
 
 def serve(path: Path, mode: int = 0o660) -> Figures:
     """Bind now, before the process may no longer; `start` follows once threads may run. Raises CourierError."""
-    return Figures(link.listen(path, mode))
+    return Figures(Gate(path, mode))
 
 
 def ask(path: Path) -> Health | None:

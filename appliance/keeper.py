@@ -15,7 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from appliance.config import UnitConfig
 from appliance.deployment import Site
 from appliance.erasure import SEALED, Reason, destroy
 from appliance.errors import BluelampError, ConfigError, CourierError
+from appliance.gate import Gate
 from appliance.limits import LIMITS
 from appliance.link import CourierLink
 from appliance.order import Name
@@ -143,25 +144,18 @@ def keeper_of(config: UnitConfig, say: Callable[[str], None]) -> Keeper:
 class Desk:
     """The keeper's end of the local socket."""
 
-    def __init__(self, keeper: Keeper, listener: socket.socket) -> None:
-        self._keeper, self._listener = keeper, listener
+    def __init__(self, keeper: Keeper, gate: Gate) -> None:
+        self._keeper, self._gate = keeper, gate
         self._allowed = {0, os.getuid(), *layout.uids(keeper.config.unit.users)}
 
     def serve(self, idle: float | None = None) -> None:
         """Answer until `stop`, or until nobody asked for `idle` seconds."""
-        self._listener.settimeout(idle)
-        while True:
-            try:
-                stream, _ = self._listener.accept()
-            except OSError:  # stopped, or idle
-                return
+        while (stream := self._gate.accept(idle)) is not None:
             self._attend(stream)
 
     def stop(self) -> None:
         """Answer no more; `serve` returns."""
-        with suppress(OSError):  # it may have stopped by itself
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._gate.close()
 
     def _attend(self, stream: socket.socket) -> None:
         with stream:

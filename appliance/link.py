@@ -34,8 +34,6 @@ HELLO_BYTES = 1024
 ASKING = "status"  # instead of a deployment: whoever says so wants the greeting and nothing else
 PENDING_BYTES = 32_000_000  # unacknowledged containers vision may hold: some 1,500 alerts with their chips
 _GRACE_SECONDS = 5.0  # vision and courier start together: no word about a courier that is not there yet
-_WAITING = 4  # connections that may wait to be accepted
-_PASSED = 3  # the first descriptor systemd passes (sd_listen_fds)
 _REPLY_SECONDS = 20.0  # a slow card may take long to commit, but not this long
 _LENGTH = struct.Struct(">I")
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -307,31 +305,6 @@ def make_folder(path: Path) -> None:
         raise CourierError(f"{path}: {error.strerror}; choose a folder this user may write for the socket") from error
     if mode.st_mode & 0o022 or mode.st_uid not in (0, os.getuid()):
         raise CourierError(f"{path}: others can write here; put the socket in a folder of its own, mode 0700")
-
-
-def listen(path: Path, mode: int = 0o600) -> socket.socket:
-    """The listening socket: systemd's, where it passed one; else our own at `path`. Raises CourierError."""
-    if is_passed():
-        return socket.socket(fileno=_PASSED)
-    make_folder(path.parent)
-    if path.exists() and answers(path):
-        raise CourierError(f"{path}: another {path.stem} is running; stop it first")
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o777 & ~mode)
-    try:
-        listener.bind(str(path))
-    except OSError as error:
-        raise CourierError(f"{path}: {error}; a socket's path has at most 107 characters") from error
-    finally:
-        os.umask(mask)
-    listener.listen(_WAITING)
-    return listener
-
-
-def is_passed() -> bool:
-    """Whether systemd passed this process a listening socket, which is then its own to remove, not ours."""
-    return os.environ.get("LISTEN_PID") == str(os.getpid())
 
 
 def answers(path: Path) -> bool:

@@ -20,6 +20,7 @@ from appliance import layout, link
 from appliance.beacon import open_beacon
 from appliance.courier import run_courier
 from appliance.errors import CaptureError, CourierError
+from appliance.gate import Gate
 from appliance.keeper import IDLE_SECONDS, Desk, keeper_of
 from appliance.supervise import Supervisor, summary_of
 
@@ -109,11 +110,10 @@ def keeper(
         keeping.judge()
         keeping.hand_over()
         return
-    desk = Desk(keeping, link.listen(layout.keeper_path(settings), layout.socket_mode(settings)))
+    desk = Desk(keeping, Gate(layout.keeper_path(settings), layout.socket_mode(settings)))
     _on_signals(desk.stop)
     desk.serve(IDLE_SECONDS if activated else None)
-    if not link.is_passed():
-        layout.keeper_path(settings).unlink(missing_ok=True)
+    desk.stop()
 
 
 def dark(config: Config = Path("unit.toml")) -> None:

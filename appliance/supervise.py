@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import courier, layout, link, locker, sandbox
+from appliance import courier, layout, locker, sandbox
 from appliance.beacon import BeaconError, open_beacon
 from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
 from appliance.errors import BluelampError
+from appliance.gate import Gate
 from appliance.keeper import Desk, Keeper, keeper_of
 
 RESTARTS = 5  # a courier that crashes oftener than so in RESTART_SECONDS is left alone
@@ -123,8 +124,7 @@ class Supervisor:
         if self._keeper is None:
             yield
             return
-        path = layout.keeper_path(self._config)
-        desk = Desk(self._keeper, link.listen(path, layout.socket_mode(self._config)))
+        desk = Desk(self._keeper, Gate(layout.keeper_path(self._config), layout.socket_mode(self._config)))
         thread = threading.Thread(target=desk.serve, name="keeper", daemon=True)
         thread.start()
         try:
@@ -132,7 +132,6 @@ class Supervisor:
         finally:
             desk.stop()
             thread.join(_KEEPER_SECONDS)
-            path.unlink(missing_ok=True)
 
     def _watch(self, secret: tuple[int, ...]) -> Ended:
         process = self._vision = _spawn(self._path, secret)

@@ -17,11 +17,12 @@ import pytest
 import workbench
 from conftest import eventually
 
-from appliance import audit, config, deployment, erasure, keeper, keys, layout, link
+from appliance import audit, config, deployment, erasure, keeper, keys, layout
 from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import run_courier
 from appliance.deployment import Site
 from appliance.errors import CourierError, KeyFileError
+from appliance.gate import Gate
 from appliance.keeper import Desk, Keeper, KeeperError, Over
 from appliance.outbox import Outbox
 
@@ -88,7 +89,7 @@ def erasures(site: Site, folder: keys.KeyFolder) -> int:
 def served(keeping: Keeper) -> Iterator[Path]:
     """A keeper that serves its socket in this process."""
     path = layout.keeper_path(keeping.config)
-    desk = Desk(keeping, link.listen(path))
+    desk = Desk(keeping, Gate(path))
     thread = threading.Thread(target=desk.serve)
     thread.start()
     try:
