@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import track
 
 from appliance import normalise
@@ -95,7 +96,7 @@ def measure(dataset: Dataset, templates: Templates, size: int, fpir: float) -> l
         return []
     plain = _trials(single, templates, _plain)
     gains = []
-    for name, way in track(list(_ways(templates).items()), "gains", transient=True):
+    for name, way in track(list(_ways(templates).items()), "gains", console=Console(stderr=True), transient=True):
         gains.append(_gain(name, plain, _trials(single, templates, way), size, fpir))
     gains.append(_cohort(dataset, templates, parts, single, plain, size, fpir))
     gains += _one_source(dataset, templates, parts, size, fpir)

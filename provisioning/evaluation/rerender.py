@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from appliance.errors import ConfigError
@@ -44,7 +45,10 @@ def second_looks(dataset: Dataset, folder: Path) -> Dataset:
     stills = [
         _written(still, digest, target / f"{digest[:40]}.png")
         for still, digest in track(
-            list(zip(dataset.stills, dataset.digests, strict=True)), "second looks", transient=True
+            list(zip(dataset.stills, dataset.digests, strict=True)),
+            "second looks",
+            console=Console(stderr=True),
+            transient=True,
         )
     ]
     return Dataset(
