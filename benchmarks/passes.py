@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from appliance.console import run_app
 from benchmarks.composer import Deployment, Plan, compose
 from provisioning.evaluation import cli, figures, table
 from provisioning.evaluation.dataset import Dataset, Still
@@ -64,4 +65,6 @@ def listed(deployment: Deployment) -> Dataset:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    run_app(app)
