@@ -144,7 +144,7 @@ def _rest(scene: Scene, faces: dict[str, Bytes], out: Path) -> None:
         page.check(".followed [value=confirmed]", force=True)
         page.evaluate("document.activeElement.blur()")
         _take(page, out / "console-engage.webp")
-    with scene.page("a.okafor", "/fleet", 1280, 760) as page:
+    with scene.page("a.okafor", "/fleet", 1280, 860) as page:
         _take(page, out / "console-fleet.webp")
     phones = []
     for theme in ("light", "dark"):
@@ -231,7 +231,10 @@ def _fleet() -> Fleet:
             unit="van-07", deployment=DEPLOYMENT, time=now, uptime=5400, state="armed", cameras=cameras, faces=4127,
             tracks=3984, probes=3720, alerts=5, queued=0, stages=StageTimes(), resident_bytes=300_000_000,
             temperature=61.0, watchlist_entries=1204, watchlist_recall=1.0, blue_passes=24, blue_found=22,
-            false_alerts=1, beacon="lit", sandbox=("file system closed", "system calls filtered", "no new privileges"),
+            false_alerts=1, beacon="lit", sandbox=(
+                "memory locked, never swapped", "landlock: writes no file",
+                "seccomp: no network, no other process, no tracing",
+            ),
         )
     )  # fmt: skip
     return fleet
