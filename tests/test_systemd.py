@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
-from appliance import config
+from appliance import admission, config, keys
 from appliance.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -194,3 +195,23 @@ def test_the_rules_for_sticks_start_a_service_that_exists() -> None:
     rules = (SYSTEMD / "udev" / "90-bluelamp.rules").read_text()
     assert json.dumps("bluelamp-stick@%k.service") in rules
     assert (SYSTEMD / "units" / "bluelamp-stick@.service").is_file()
+
+
+def test_vision_without_its_credential_is_one_line_and_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locked keys and no passphrase delivered: nothing is scanned, and the service manager leaves it at that."""
+    secret = tmp_path / "secret"
+    keys.write_private(secret, b"four random words here")
+    monkeypatch.setenv("BLUELAMP_PASSPHRASE_FILE", str(secret))
+    admission.make_request(tmp_path / "keys", "unit", "van-1", sealing_keys=1, secret=secret.read_text())
+    monkeypatch.delenv("BLUELAMP_PASSPHRASE_FILE")
+    text = config.example("clip.mp4").replace('"state"', f'"{tmp_path / "state"}"')
+    (tmp_path / "unit.toml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance.cli", "vision", "--config", str(tmp_path / "unit.toml")],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("sandbox:")]
+    assert "deliver the systemd credential bluelamp-passphrase" in line
+    assert str(done.returncode) in values("bluelamp-vision.service", "RestartPreventExitStatus")[0].split()
