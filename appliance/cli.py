@@ -42,8 +42,8 @@ The unit on the van: cameras in, sealed alerts out, nothing else.
 First use: `keys` makes this unit's keys and a request; the base answers with an admission, which `admit` installs;
 the base issues a watchlist sealed to this unit; `config` writes a commented configuration; `run` scans.
 
-Exit codes: 0 done, 1 failed, 2 config or usage, 3 camera or clip, 4 model pack, 5 seal, order or watchlist, 6 keys,
-7 courier or keeper, 13 attestation.
+Exit codes: 0 done, 1 failed, 2 config or usage, 3 camera, clip or beacon, 4 model pack, 5 seal, order or watchlist,
+6 keys, 7 courier or keeper, 13 attestation.
 """,
 )
 models_app = typer.Typer(no_args_is_help=True, help="Model packs: which are here, are they whole, get larger ones.")

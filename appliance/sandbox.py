@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.config import Restriction
-from appliance.errors import BluelampError
+from appliance.errors import BluelampError, ConfigError
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
@@ -57,6 +57,8 @@ FORBIDDEN = (
 
 class SandboxError(BluelampError):
     """A restriction that the configuration requires cannot be had here."""
+
+    exit_code = ConfigError.exit_code  # it does not mend itself: no service manager should try again
 
 
 class _MissingError(Exception):

@@ -6,10 +6,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from appliance import beacon, figures, keeper, leash, sandbox, unit
-from appliance.arming import Permit
 from appliance.config import UnitConfig
 from appliance.errors import CourierError
 from appliance.figures import Figures
@@ -78,7 +77,8 @@ class Shift:
 
     def _stretches(self, gear: Gear) -> Summary:
         while True:
-            summary, permit, health = self._stretch(gear)
+            assembled, summary, health = self._stretch(gear)
+            permit = assembled.permit
             if permit is None or permit.ending is not None or not summary.stopped or self._stop.is_set():
                 return summary
             self.say(f"paused: {summary.stopped}")
@@ -87,9 +87,12 @@ class Shift:
                 gear.show(health.model_copy(update={"time": time.time()}))
                 if self._stop.wait(_PAUSE_SECONDS):
                     return summary
+            if permit.ending is not None:
+                self._have_erased(assembled, summary)
+                return replace(summary, stopped=f"{permit.ending} while paused")
             self.say("going on")
 
-    def _stretch(self, gear: Gear) -> tuple[Summary, Permit | None, Health]:
+    def _stretch(self, gear: Gear) -> tuple[unit.Unit, Summary, Health]:
         assembled = unit.assemble(self.config, gear, self.say)
         self._unit = assembled
         if self._stop.is_set():
@@ -98,12 +101,16 @@ class Shift:
             summary = assembled.vision.run()
             health = assembled.vision.health("disarmed" if summary.stopped else "ended")
             gear.show(health)
-            over = assembled.over(summary)
-            if over is not None:
-                keeper.ask(keeper_path(self.config), over, _KEEPER_SECONDS)
+            self._have_erased(assembled, summary)
         finally:
             self.undelivered += assembled.close()
-        return summary, assembled.permit, health
+        return assembled, summary, health
+
+    def _have_erased(self, assembled: unit.Unit, summary: Summary) -> None:
+        """Where the deployment is over for good. Raises KeeperError."""
+        over = assembled.over(summary)
+        if over is not None:
+            keeper.ask(keeper_path(self.config), over, _KEEPER_SECONDS)
 
 
 def _networked(config: UnitConfig) -> str:

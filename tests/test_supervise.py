@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import eventually
 from test_beacon import Driver
+from test_watchdog import Manager
 
 from appliance import courier, figures, link, locker, supervise
 from appliance.courier import CourierSettings
@@ -121,24 +122,32 @@ def test_killed_parts(config: Path, driver: Driver) -> None:
     assert list((config.parent / "state" / "run").iterdir()) == []
 
 
-def test_a_killed_supervisor_leaves_no_part_behind(config: Path) -> None:
-    """Both children hang on a pipe that we hold; the lamp is put out by vision itself."""
+def test_a_killed_supervisor_leaves_no_part_behind(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both children hang on a pipe that it held, and end in order."""
     text = config.read_text().replace(BEACON, "")
     alone = config.with_name("alone.toml")
     alone.write_text(text)
+    manager = Manager(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     run = Run(alone)
-    eventually(lambda: figures.ask(config.parent / "state" / "run" / "vision.sock") is not None, 60)
+    heard: list[str] = []
+    eventually(lambda: heard.extend(manager.heard()) or "READY=1" in heard, 60)
+    assert "WATCHDOG=1" in heard, "the confined process reaches its service manager"
     children = [run.child("vision"), run.child("appliance.courier")]
     run.process.kill()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 40)
     run.end()
+    assert "STOPPING=1" in manager.heard()
+    manager.close()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_pause_outside_the_place_and_an_end_without_a_courier(tmp_path: Path) -> None:
-    """Under an order, confined: the lamp goes out outside the polygon and burns again inside; the disarmed deployment
-    is erased by the keeper, and its receipt waits for a courier."""
+    """Under an order, confined: the lamp goes out outside the polygon and burns again inside; disarmed while it
+    pauses, the deployment is erased by the keeper, and its receipt waits for a courier."""
     from test_receipts_end_to_end import Scene, command, packs_with_calibration
 
     scene = Scene(tmp_path, packs_with_calibration(tmp_path / "packs"))
@@ -168,6 +177,8 @@ def test_a_pause_outside_the_place_and_an_end_without_a_courier(tmp_path: Path) 
     eventually(lambda: driver.seen[-1] == "0", 30)
     stand(inside)
     eventually(lambda: "going on" in run.said and driver.seen[-1] == "1", 30)
+    stand({"latitude": 0.0, "longitude": 0.0})
+    eventually(lambda: driver.seen[-1] == "0", 30)
     command("unit", "disarm", "--config", path)
     assert run.end() in (0, 7), "7 where it raised an alert meanwhile, which nobody took"
     assert driver.seen[-1] == "0"
