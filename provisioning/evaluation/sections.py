@@ -62,7 +62,7 @@ def _list_of_passes(part: Figures) -> str:
         ]
         for r in part["own"]
     ]
-    names = ("operating point", "threshold", "TPIR, five faces or more [95 %]", "FPIR [95 %]", "")
+    names = ("at the threshold for", "threshold", "TPIR, five faces or more [95 %]", "FPIR [95 %]", "")
     return f"<h3>{title}</h3>" + table(names, rows, wide=(0, 4))
 
 
