@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import shutil
@@ -154,7 +155,8 @@ def measure(
             reader.ended.set()
     with closing(Ledger(store)) as ledger:
         stored = Counter(case.alert_id for case in ledger.cases(limit=10**9))
-    return {**_figures(sent, stored, listening, pages), **burden, **_rows(sent, rows)}
+    found = {**_figures(sent, stored, listening, pages), **burden, **_rows(sent, rows)}
+    return {name: value for name, value in found.items() if not math.isnan(value)}  # no reader, no figure of one
 
 
 def flood(
