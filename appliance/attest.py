@@ -17,8 +17,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,23 +157,14 @@ def _watched(run: _Run, stage: Stage) -> dict[str, int]:
     stage.start(hold=True)
     stage.until_scanning()
     run.say(3, "faces pass: vision's memory is read")
-    _sample_until(run, stage, lambda: stage.tap.held.is_set())
+    _sample_until_held(run, stage)
     run.say(4, "the last track has ended: what is left is searched")
     _read_figures(run)
-    pid, after = stage.vision(), Tally()
-    note = ""
-    try:
-        with frozen(pid):
-            places.search_memory(run.hunt, pid, "vision", after)
-    except OSError as error:
-        note = f"not readable for this user ({error.strerror}); run as root"
+    after = _vision_memory(run, stage)
     _read_courier(run, stage)
     _disk(run)
     stage.tap.release()
-    if note:
-        run.surfaces.append(places.not_searched("vision afterwards", WORDS["vision afterwards"], note, "be told"))
-    else:
-        _add(run, "vision afterwards", after, "be told")
+    _add(run, "vision afterwards", after, "be told")
     return stage.summary()
 
 
@@ -188,10 +179,10 @@ def _read_figures(run: _Run) -> None:
     _add(run, "figures", tally)
 
 
-def _sample_until(run: _Run, stage: Stage, over: Callable[[], bool]) -> None:
-    """Read vision's memory now and then until `over`, or until every held kind of needle was seen."""
+def _sample_until_held(run: _Run, stage: Stage) -> None:
+    """Read vision's memory now and then, until every held kind of needle was seen or the last report is held back."""
     samples = 0
-    while not over():
+    while not stage.tap.held.is_set():
         if not stage.running:
             stage.summary()
             raise AttestError("the run ended before its last report was held back; report this")
@@ -204,19 +195,33 @@ def _sample_until(run: _Run, stage: Stage, over: Callable[[], bool]) -> None:
 
 def _read_live(run: _Run, stage: Stage) -> bool:
     """Note which kinds of a canary's needles vision holds at this moment; whether there were any."""
-    tally, pid = Tally(), stage.vision()
-    try:
-        with frozen(pid):
-            places.search_memory(run.hunt, pid, "vision", tally)
-    except OSError as error:
-        raise AttestError(f"vision's memory cannot be read ({error.strerror}); run this as root") from error
-    seen = {f.kind for f in run.hunt.findings(tally) if f.role == "track" and f.encoding == "raw"}
+    found = run.hunt.findings(_vision_memory(run, stage))
+    seen = {f.kind for f in found if f.role == "track" and f.encoding == "raw"}
     run.live |= seen
     return bool(seen & set(HELD))
 
 
+def _vision_memory(run: _Run, stage: Stage) -> Tally:
+    tally, pid = Tally(), stage.vision()
+    with _reading("vision"), frozen(pid):
+        places.search_memory(run.hunt, pid, "vision", tally)
+    return tally
+
+
 def _read_courier(run: _Run, stage: Stage) -> None:
-    places.search_memory(run.hunt, stage.courier.pid, "courier", run.courier)
+    with _reading("courier"):
+        places.search_memory(run.hunt, stage.courier.pid, "courier", run.courier)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What goes wrong while a process's memory is read, in words."""
+    try:
+        yield
+    except ProcessLookupError as error:
+        raise AttestError(f"{name} ended while its memory was read; look at the messages and try again") from error
+    except OSError as error:
+        raise AttestError(f"{name}'s memory cannot be read ({error.strerror}); run this as root") from error
 
 
 def _crashed(run: _Run, stage: Stage) -> None:

@@ -36,7 +36,7 @@ from appliance.watchlist import Watchlist
 
 NEEDLE = 96  # bytes of a full needle: 32 pixels of colour, 24 numbers of single precision
 SHORTEST = 72  # bytes; what is shorter is not taken
-_FACES = 4  # faces of a track that needles are made of: the first two and the last two
+FACES = 4  # faces of a track that needles are cut from, if not said otherwise: the first two and the last two
 _ROWS = (0.4, 0.5, 0.65)  # of a picture's height: eyes, nose, mouth
 _JPEG_HEAD = 640  # bytes of a JPEG that are tables, alike in all
 
@@ -60,8 +60,8 @@ class Target:
 
 
 def tracks(clip: Path, detector: Detector, pack: Pack, embedder: Embedder, content: Watchlist,
-           settings: Settings) -> tuple[Canary, ...]:  # fmt: skip
-    """The faces that walk past in the clip, with their needles. `pack` is the embedder's.
+           settings: Settings, moments: int = FACES) -> tuple[Canary, ...]:  # fmt: skip
+    """The faces that walk past in the clip, with needles of so many moments of each. `pack` is the embedder's.
 
     Raises CaptureError where the clip cannot be read.
     """
@@ -82,7 +82,7 @@ def tracks(clip: Path, detector: Detector, pack: Pack, embedder: Embedder, conte
             track.faces.append(list(_of_face(image, faces[probe.track], probe, pack, embedder)))
         extractor.forget(ended)
     extractor.forget(tracker.finish())
-    return tuple(_of_tracks(found))
+    return tuple(_of_tracks(found, moments))
 
 
 def references(names: Sequence[str], halves: npt.NDArray[np.float16], opened: Floats) -> tuple[Canary, ...]:
@@ -123,9 +123,10 @@ def chance(count: int, size: int) -> float:
     return min(1.0, count * float(size) * 2.0**-SHORTEST)
 
 
-def _of_tracks(found: dict[int, _Track]) -> Iterator[Canary]:
+def _of_tracks(found: dict[int, _Track], moments: int) -> Iterator[Canary]:
     for number, track in sorted(found.items()):
-        chosen = [*track.faces[:2], *track.faces[2:][-(_FACES - 2) :]]
+        first = moments // 2
+        chosen = [*track.faces[:first], *track.faces[first:][-(moments - first) :]]
         needles = tuple(dict.fromkeys(n for face in (*chosen, track.alert) for n in face))
         if needles:
             yield Canary(name=f"track {number}", role="track", matched=bool(track.alert), needles=needles)

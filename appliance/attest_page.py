@@ -75,7 +75,7 @@ def _what_was_done(record: Attestation) -> str:
         " or volunteers. It did what it does in a street: found faces, compared them with a watchlist, and sent sealed"
         f" alerts for those that matched. Then {record.needles:,} tell-tale pieces of these faces were looked for: runs"
         " of their pixels at the sizes the software uses, of their compressed pictures, and of the numbers that it"
-        " makes of a face; at up to four moments of each. The test was also interrupted by a crash that was caused on"
+        " makes of a face; at several moments of each. The test was also interrupted by a crash that was caused on"
         " purpose.</p>"
     )
 

@@ -50,6 +50,7 @@ class Wanted:
     hours: float = 12.0
     threshold: float | None = None
     fpir: float | None = 1e-3
+    moments: int = attest_needles.FACES  # faces of each track that needles are cut from
 
 
 def make(base: Base, unit: str, wanted: Wanted, out: Path, say: Say = lambda line: None) -> Kit:
@@ -136,7 +137,7 @@ def _tracks(wanted: Wanted, content: Watchlist, settings: Settings) -> tuple[Can
     cv2.setNumThreads(_THREADS)
     detector = Detector(wanted.detector, settings.detect.smallest_face, settings.detect.score, threads=_THREADS)
     embedder = Embedder(wanted.embedder, threads=_THREADS)
-    found = attest_needles.tracks(wanted.clip, detector, wanted.embedder, embedder, content, settings)
+    found = attest_needles.tracks(wanted.clip, detector, wanted.embedder, embedder, content, settings, wanted.moments)
     matched = sum(c.matched for c in found)
     if not 0 < matched < len(found):
         raise EnrolmentError(

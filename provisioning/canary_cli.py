@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from appliance import packs
+from appliance import attest_needles, packs
 from appliance.watchlist import utc
 from provisioning.base import open_base
 from provisioning.canary import Wanted, make
@@ -32,6 +32,9 @@ def canary(
     hours: Annotated[float, typer.Option(help="How long the kit may be used.")] = 12.0,
     threshold: Annotated[float | None, typer.Option(help="Comparison score that makes an alert.")] = None,
     fpir: Annotated[str, typer.Option(help="Or a rate: the calibrated threshold for this size.")] = "1/1000",
+    moments: Annotated[
+        int, typer.Option(min=1, max=1000, help="Compared faces of each passer-by that needles are cut from.")
+    ] = attest_needles.FACES,
     detector: Detector = "lamp-detector",
     embedder: Embedder = "lamp-embedder",
 ) -> None:
@@ -43,7 +46,7 @@ def canary(
     """
     wanted = Wanted(
         clip, portraits, packs.load(detector), packs.load(embedder), smallest_face, hours, threshold,
-        None if threshold is not None else rate(fpir),
+        None if threshold is not None else rate(fpir), moments,
     )  # fmt: skip
     kit = make(open_base(base), unit, wanted, out, lambda line: _err.print(line, markup=False))
     matched = sum(c.matched for c in kit.tracks)
