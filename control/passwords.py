@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -46,7 +47,6 @@ class Passwords:
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
         self._room = threading.BoundedSemaphore(_AT_ONCE)
-        self._nobody = self.hash(secrets.token_hex(16))
 
     def hash(self, password: str) -> str:
         """A new hash with its own salt, in PHC form."""
@@ -60,9 +60,10 @@ class Passwords:
         """Whether it is right. Where there is nothing to compare with, it takes as long as a wrong one."""
         if len(password) > MOST:
             return False
+        nobodys = self._nobody  # made before either kind of name is looked at, so that it tells nothing
         with self._slot():
             try:
-                Argon2id.verify_phc_encoded(_bytes(password), stored or self._nobody)
+                Argon2id.verify_phc_encoded(_bytes(password), stored or nobodys)
             except InvalidKey:
                 return False
         return stored is not None
@@ -71,6 +72,10 @@ class Passwords:
         """Whether a hash was made at another cost."""
         cost = self._cost
         return not stored.startswith(f"$argon2id$v=19$m={cost.memory_kib},t={cost.passes},p={cost.lanes}$")
+
+    @cached_property
+    def _nobody(self) -> str:
+        return self.hash(secrets.token_hex(16))
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
