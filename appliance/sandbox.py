@@ -35,8 +35,9 @@ _CLONE_THREAD = 0x00010000
 _AF_UNIX = 1
 _INTERNET = (2, 10, 16)  # AF_INET, AF_INET6, and AF_NETLINK, which resolving a name asks
 DEVICES = (  # accelerators and decoders are opened for writing; none of them keeps anything
-    "null", "zero", "nvidia*", "nvhost*", "nvmap", "nvgpu", "dri", "dma_heap", "apex_*", "bus/usb",
+    "null", "zero", "nvidia*", "nvhost*", "nvmap", "nvgpu", "dri", "dma_heap", "apex_*",
 )  # fmt: skip
+_EDGE_TPU = ("1a6e", "18d1")  # the stick's USB vendor, before and after it got its firmware: it comes back anew
 _ONE = "OPENBLAS_NUM_THREADS"
 ALONE = {_ONE: "1"}  # what keeps libraries from starting threads when they are loaded
 CAMERA_DEVICES = ("video*", "media*", "v4l-subdev*")
@@ -135,7 +136,9 @@ def start_alone() -> None:
 
 def devices(cameras: bool) -> list[Path]:
     """Device files that may be opened for writing; `cameras`: those of V4L2 too."""
-    patterns = DEVICES + (CAMERA_DEVICES if cameras else ())
+    vendors = {path.read_text().strip() for path in Path("/sys/bus/usb/devices").glob("*/idVendor")}
+    stick = ("bus/usb",) if vendors.intersection(_EDGE_TPU) else ()  # else no way to a memory stick either
+    patterns = DEVICES + stick + (CAMERA_DEVICES if cameras else ())
     return [path for pattern in patterns for path in sorted(Path("/dev").glob(pattern))]
 
 
