@@ -73,7 +73,7 @@ class Keeper:
     say: Callable[[str], None]
 
     def end(self, over: Over) -> Answer:
-        """End the armed deployment; an ending that happened already is as good. Raises BluelampError, OSError."""
+        """End the armed deployment; an ending that happened already is as good. Raises BluelampError."""
         with self._alone():
             if not self.site.armed.exists():
                 return Answer(ended=True)
@@ -85,7 +85,7 @@ class Keeper:
         return Answer(ended=True)
 
     def judge(self, grace: float = GRACE) -> None:
-        """End the armed deployment where files and clock say that it is over. Raises BluelampError, OSError."""
+        """End the armed deployment where files and clock say that it is over. Raises BluelampError."""
         with self._alone():
             if not self.site.armed.exists():
                 self.site.disarm.unlink(missing_ok=True)
@@ -105,10 +105,13 @@ class Keeper:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One keeper at a time: of two that come at once the second finds nothing armed."""
-        self.site.state.mkdir(parents=True, exist_ok=True)
-        with (self.site.state / "ending.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        try:
+            self.site.state.mkdir(parents=True, exist_ok=True)
+            with (self.site.state / "ending.lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise KeeperError(f"{error}; make room or mend the disk: the next keeper goes on from here") from error
 
     def hand_over(self) -> bool:
         """Give every receipt that no courier took yet to the courier; False where some are left, which is said."""
@@ -176,7 +179,7 @@ class Desk:
         over = link.read_record(stream, Over)
         try:
             return self._keeper.end(over)
-        except (OSError, BluelampError) as error:
+        except BluelampError as error:
             self._keeper.say(f"the deployment could not be ended: {error}")
             return Answer(ended=False, error=str(error)[:600])
 

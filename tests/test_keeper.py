@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -141,6 +142,32 @@ def test_locked_keys_do_not_keep_the_key(
     monkeypatch.setenv("BLUELAMP_PASSPHRASE_FILE", str(secret))
     keeping.judge()
     assert is_gone(keeping.site, bench.folder, sealing_key)
+
+
+def test_a_full_disk_does_not_keep_the_key(bench: workbench.Workbench, small_disk: Path) -> None:
+    """The key goes without a byte to spare; log and receipt follow when there is room."""
+    config_ = settings_of(bench)
+    shutil.copytree(config_.unit.state, small_disk / "s")
+    part = config_.unit.model_copy(update={"state": small_disk / "s"})
+    keeping = keeper.keeper_of(config_.model_copy(update={"unit": part}), lambda line: None)
+    key = deployment.read_armed(keeping.site, bench.folder).sealing_key
+    end_window(keeping.site, bench.folder)
+    (small_disk / "s" / "ending.lock").touch()
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"):
+        filler.write_bytes(bytes(4 << 20))
+    with pytest.raises(KeeperError, match=r"No space left.*make room or mend the disk: the next keeper goes on"):
+        keeping.judge()
+    assert not (bench.unit / "sealing" / f"{key}.pem").exists()
+    filler.unlink()
+    keeping.judge()
+    assert is_gone(keeping.site, bench.folder, key)
+    assert 1 <= erasures(keeping.site, bench.folder) <= 2, "the log of the first attempt may have found room"
+
+
+def test_a_user_that_this_machine_does_not_know_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    assert layout.uids(["root", "no-such-user"]) == [0]
+    assert "no user no-such-user on this machine" in caplog.text
 
 
 def test_a_clock_set_back_does_not_keep_a_window_open(keeping: Keeper, bench: workbench.Workbench) -> None:
