@@ -13,15 +13,13 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from appliance.errors import ConfigError
 from appliance.limits import LIMITS
 from appliance.records import Record
+from appliance.sandbox import Restriction
 from appliance.sources import kind_of
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-Restriction = Literal["no-new-privs", "limits", "no-dump", "memory-lock", "landlock", "seccomp"]
-"""What vision can give up by itself; sandbox.py says what each is good for."""
 
 
 class UnitPart(Record):

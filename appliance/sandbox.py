@@ -24,10 +24,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from appliance.config import Restriction
 from appliance.errors import BluelampError, ConfigError
 
+Restriction = Literal["no-new-privs", "limits", "no-dump", "memory-lock", "landlock", "seccomp"]
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _CAP_IPC_LOCK = 14
