@@ -380,6 +380,18 @@ def test_a_lost_connection_is_said_at_once_and_mended_by_itself_with_nothing_mis
     cable.cut()
 
 
+def test_the_fleet_page_follows_a_unit_without_being_loaded_anew(house: House) -> None:
+    ann = house.page("ann", "/fleet")
+    ann.evaluate("window.same = true")
+    assert ann.inner_text(".unit-state").endswith("Armed")
+    state = CourierState(unit=UNIT, state="offline", time=time.time(), software="1")
+    assert house.room.fleet.note_state(state)
+    house.room.ledger.say("unit", UNIT, "offline")  # as the receiver does
+    ann.wait_for_selector('[data-unit-state="offline"] >> text=Out of reach, was armed')
+    assert ann.evaluate("window.same")
+    house.room.fleet.note_state(state.model_copy(update={"state": "online"}))
+
+
 @pytest.mark.slow
 def test_a_session_that_ends_elsewhere_ends_here(house: House) -> None:
     house.room.people.add("dee", "viewer", PASSWORD)

@@ -51,18 +51,22 @@ def test_a_unit_shows_what_it_reported_beside_what_was_projected(console: Consol
     fleet.note_heard(UNIT, 3)
     fleet.note_quarantine({"van-x": 7})
     figures = ann.get("/api/fleet").json()
-    assert figures[f"{UNIT}.state"] == ["Armed", False]
-    assert figures[f"{UNIT}.False alerts"] == ["4 judged false; 0.20 projected by now, 1.00 in all", True]
+    assert figures[f"{UNIT}.state"] == ["Armed", False, "armed"]
+    assert figures[f"{UNIT}.False alerts"] == [
+        "4 judged false; 0.20 projected by now, 1.00 in all",
+        True,
+        "False alerts",
+    ]
     assert figures[f"{UNIT}.Blue list found"][0] == "9 of 10 passes, 90% (55% to 100% with 95 % certainty)"
     assert figures[f"{UNIT}.Time left"][0] in ("7 h", "6 h 59 min")
-    assert figures[f"{UNIT}.Temperature"] == ["84 °C", True]
-    assert figures[f"{UNIT}.Alerts missing"] == ["3", True]
-    assert figures[f"{UNIT}.camera.rear"] == ["0.0 frames/s · failed: no such device", True]
-    assert figures["van-x.state"] == ["On no roster", True]
+    assert figures[f"{UNIT}.Temperature"] == ["84 °C", True, "Temperature"]
+    assert figures[f"{UNIT}.Alerts missing"] == ["3", True, "Alerts missing"]
+    assert figures[f"{UNIT}.camera.rear"] == ["0.0 frames/s · failed: no such device", True, "rear"]
+    assert figures["van-x.state"] == ["On no roster", True, "unknown"]
     page = ann.get("/fleet").text
     assert page.count("<polygon") == 1 and "Test Square" in page
     fleet.note_state(CourierState(unit=UNIT, state="offline", time=2.0, software="0.1.0"))
-    assert ann.get("/api/fleet").json()[f"{UNIT}.state"] == ["Out of reach, was armed", True]
+    assert ann.get("/api/fleet").json()[f"{UNIT}.state"] == ["Out of reach, was armed", True, "offline"]
 
 
 def test_a_broker_that_is_away_is_said_with_the_time(console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.responses import JSONResponse, Response
 
@@ -43,7 +43,13 @@ class Card:
     cameras: tuple[tuple[str, Figure], ...]
     sandbox: tuple[str, ...]
     order: Order | None
+    place: Figure | None
     map: Drawing | None
+
+    @property
+    def every(self) -> tuple[Figure, ...]:
+        """All figures of the card."""
+        return (self.state, *self.figures, *(f for _, f in self.cameras), *((self.place,) if self.place else ()))
 
 
 def fleet(console: Console, visit: Visit) -> Response:
@@ -53,8 +59,7 @@ def fleet(console: Console, visit: Visit) -> Response:
 
 def figures(console: Console, visit: Visit) -> Response:
     """The same figures by key. Where a key came or went, the page is loaded anew."""
-    every = [f for card in _cards(console) for f in (card.state, *card.figures, *(f for _, f in card.cameras))]
-    return JSONResponse({f.key: [f.value, f.alarm] for f in every})
+    return JSONResponse({f.key: [f.value, f.alarm, f.name] for card in _cards(console) for f in card.every})
 
 
 def _cards(console: Console) -> list[Card]:
@@ -70,7 +75,11 @@ def _card(view: UnitView, deployments: dict[str, Deployment], now: float) -> Car
     figures = tuple(Figure(f"{view.unit}.{name}", name, value, alarm) for name, value, alarm in rows)
     cameras = tuple((c.name, _camera(view.unit, c)) for c in view.health.cameras) if view.health else ()
     sandbox = view.health.sandbox if view.health else ()
-    return Card(view.unit, _state(view), figures, cameras, sandbox, order, draw(order.place.polygon) if order else None)
+    card = Card(view.unit, _state(view), figures, cameras, sandbox, order, None, None)
+    if order is None:
+        return card
+    place = Figure(f"{view.unit}.place.{order.deployment}", "Place", order.place.name)
+    return replace(card, place=place, map=draw(order.place.polygon))
 
 
 def _work(view: UnitView, order: Order | None, now: float) -> list[Row]:

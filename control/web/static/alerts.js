@@ -16,7 +16,8 @@ const judges = role === "adjudicator" || role === "supervisor";
 const known = new Set();
 let first = true;
 let timer = null;
-let loaded = 0;
+let loaded = 0; // when the queue was asked for last
+let again = false; // something happened while it was asked for
 
 const stage = new Stage($("#stage"), {
   judges, role, changed, refused, confirm, next,
@@ -33,7 +34,6 @@ function load() {
     if (again) { again = false; load(); }
   }, Math.max(0, loaded + AT_MOST_EVERY - Date.now()));
 }
-let again = false;
 
 function show({ now, lists, broker }) {
   setClock(now);

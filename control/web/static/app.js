@@ -1,7 +1,7 @@
 // What every page does: theme, keys, the state of the connection, and staying signed in while somebody is there.
 
 import { now, post, setClock } from "./api.js";
-import { $, duration, keep, kept, make, say, setIcon, timeOfDay } from "./dom.js";
+import { $, duration, keep, make, say, setIcon, timeOfDay } from "./dom.js";
 import * as keys from "./keys.js";
 import { Live } from "./live.js";
 
@@ -73,4 +73,3 @@ keys.begin();
 told = now();
 for (const name of ["pointerdown", "keydown"]) addEventListener(name, stay, { passive: true });
 setInterval(watch, 1000);
-if (kept("theme", "")) document.documentElement.dataset.theme = kept("theme", "");

@@ -1,4 +1,4 @@
-// Keeps the figures of the fleet fresh, by their keys. Where a unit came or a camera went, the page is loaded anew.
+// Keeps the figures of the fleet fresh, by their keys. Where a unit, a camera or an order came or went, the page is loaded anew.
 
 import { get } from "./api.js";
 import { live } from "./app.js";
@@ -16,12 +16,14 @@ async function refresh() {
     return;
   }
   for (const element of shown) {
-    const [value, alarm] = figures[element.dataset.key];
+    const [value, alarm, name] = figures[element.dataset.key];
     say(element.lastElementChild, value);
     mark(element, "data-alarm", alarm);
+    const pill = element.closest("[data-unit-state]");
+    if (pill) pill.dataset.unitState = name;
   }
 }
 
-live.addEventListener("change", ({ detail }) => { if (detail.kind === "unit" || detail.kind === "deployment") location.reload(); });
+live.addEventListener("change", ({ detail }) => { if (detail.kind === "unit" || detail.kind === "deployment") refresh(); });
 live.addEventListener("link", ({ detail }) => { if (detail.again) refresh(); });
 setInterval(refresh, EVERY);
