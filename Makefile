@@ -7,13 +7,22 @@ STAMP := $(VENV)/.bluelamp-$(shell sha256sum pyproject.toml | cut -c1-16)
 JSON ?=
 ARGS ?=
 
-.PHONY: help demo test test-slow lint evaluate bench clean
+.PHONY: help demo console test test-slow lint evaluate bench package attest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(STAMP)-use  ## the main job on built-in data: a street clip, a sealed watchlist, a real broker, opened alerts
 	@$(BIN)/python -m demo.run $(if $(JSON),--json) $(ARGS)
+
+console: $(STAMP)-use  ## the control room's console on built-in data, in your browser, until Ctrl-C
+	@$(BIN)/python -m demo.console $(ARGS)
+
+attest: $(STAMP)-use  ## prove on built-in data that a unit keeps nothing: searches disk, memory and traffic for canaries
+	@$(BIN)/python -m demo.attest $(ARGS)
+
+package: $(STAMP)-use  ## the unit as a Debian package, in dist/
+	$(BIN)/python packaging/build.py $(ARGS)
 
 test: $(STAMP)-dev lint  ## lint, types and the fast tests
 	$(BIN)/python -m pytest
