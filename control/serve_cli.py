@@ -13,6 +13,8 @@ from appliance.errors import ConfigError
 from appliance.mqtt import BrokerAddress
 from control.listen import Listen
 
+_SWITCH_SECONDS = 0.0005
+
 
 def serve(
     keys: Annotated[Path, typer.Option(help="The control room's key folder.", exists=True, file_okay=False)],
@@ -47,6 +49,8 @@ def serve(
         decoys=Rate(decoys_per_hour, decoy_seed), metrics=Listen.parse(metrics) if metrics else None,
         bridge=Listen.parse(bridge) if bridge else None, hosts=tuple(host or ()),
     )  # fmt: skip
+    # Python's 5 ms make the thread that receives wait for those that answer browsers, at every step of an alert.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     service = Service(settings, _say)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
