@@ -13,7 +13,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from appliance import (
-    attest_cli,
     check_cli,
     fetch,
     field_cli,
@@ -26,6 +25,7 @@ from appliance import (
     view_cli,
 )
 from appliance import config as configs
+from appliance.attest import cli as attest_cli
 from appliance.console import run_app
 from appliance.detect import Detector
 from appliance.embed import Embedder

@@ -27,10 +27,11 @@ from appliance.audit import Audit
 from appliance.identifiers import uuid7
 from appliance.order import Assessments, Order, Place, UnitList
 from appliance.records import Alert, Header, Models
-from control import report, retention, retention_proof
+from control import retention, retention_proof
 from control.inbox import Opened
 from control.ledger import Ledger
 from control.records import Member
+from control.report import make as report
 
 _UNIT, _DEPLOYMENT, _ZEROS = "van-1", "bench", "0" * 64
 _PROBE = 12_000  # bytes

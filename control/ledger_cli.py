@@ -64,7 +64,7 @@ def report(
     Example: bluelamp-control report D-1 --store room-store --out report
     """
     try:
-        from control import report as reports  # draws with matplotlib: slow to load, and only this command needs it
+        from control.report import make as reports  # with matplotlib: slow to load, and only this command needs it
     except ImportError as error:
         raise LedgerError("the report needs the extra 'control': pip install 'bluelamp[control]'") from error
     made = reports.write(store, deployment, out, time.time())

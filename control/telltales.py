@@ -1,6 +1,6 @@
 """Whether any of many short byte strings stands in a file. Exact; one pass over the file, however many there are.
 
-appliance/attest_search.py finds long needles faster; reference identifiers may be as short as LEAST bytes.
+appliance/attest/search.py finds long needles faster; reference identifiers may be as short as LEAST bytes.
 """
 
 from __future__ import annotations

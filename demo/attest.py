@@ -17,9 +17,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from appliance import attest, attest_cli, attest_kit, keys, packs
 from appliance import config as configs
-from appliance.attest_record import Attestation, short_digest
+from appliance import keys, packs
+from appliance.attest import cli as attest_cli
+from appliance.attest import kit as attest_kit
+from appliance.attest import run as attest
+from appliance.attest.record import Attestation, short_digest
 from appliance.console import complain
 from appliance.errors import BluelampError
 from control.broker import BrokerFiles, running_broker

@@ -17,8 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from appliance import attest_kit, attest_needles, envelope, keys
-from appliance.attest_kit import Canary, Kit, Settings
+from appliance import envelope, keys
+from appliance.attest import kit as attest_kit
+from appliance.attest import needles as attest_needles
+from appliance.attest.kit import Canary, Kit, Settings
 from appliance.config import DetectPart
 from appliance.detect import Detector
 from appliance.embed import Embedder

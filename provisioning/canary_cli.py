@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from appliance import attest_needles, packs
+from appliance import packs
+from appliance.attest import needles as attest_needles
 from appliance.watchlist import utc
 from provisioning.base import open_base
 from provisioning.canary import Wanted, make

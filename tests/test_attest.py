@@ -18,24 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import demo.attest
-from appliance import (
-    attest_cli,
-    attest_control,
-    attest_kit,
-    attest_needles,
-    attest_page,
-    attest_record,
-    envelope,
-    keys,
-    packs,
-)
-from appliance import attest_places as places
-from appliance.attest_kit import HELD, KINDS, Canary, Kind, Kit, Needle
-from appliance.attest_needles import Target
-from appliance.attest_places import Hunt, Tally
-from appliance.attest_record import Attestation, AttestError, Control, Done, Surface, short_digest
-from appliance.attest_search import Searcher
-from appliance.attest_tap import Capture, OpenLine
+from appliance import envelope, keys, packs
+from appliance.attest import cli as attest_cli
+from appliance.attest import control as attest_control
+from appliance.attest import kit as attest_kit
+from appliance.attest import needles as attest_needles
+from appliance.attest import page as attest_page
+from appliance.attest import places
+from appliance.attest import record as attest_record
+from appliance.attest.kit import HELD, KINDS, Canary, Kind, Kit, Needle
+from appliance.attest.needles import Target
+from appliance.attest.places import Hunt, Tally
+from appliance.attest.record import Attestation, AttestError, Control, Done, Surface, short_digest
+from appliance.attest.search import Searcher
+from appliance.attest.tap import Capture, OpenLine
 from appliance.errors import EnrolmentError, SealError
 from appliance.records import Models
 from demo import rehearsal

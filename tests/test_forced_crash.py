@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance import attest_control, config, courier, layout
-from appliance import attest_places as places
-from appliance.attest_kit import Canary, Needle
-from appliance.attest_needles import targets
-from appliance.attest_places import Hunt
-from appliance.attest_stage import vision_of
-from appliance.attest_tap import Tap
+from appliance import config, courier, layout
+from appliance.attest import control as attest_control
+from appliance.attest import places
+from appliance.attest.kit import Canary, Needle
+from appliance.attest.needles import targets
+from appliance.attest.places import Hunt
+from appliance.attest.stage import vision_of
+from appliance.attest.tap import Tap
 from demo import rehearsal
 from demo.run import ASSETS
 

@@ -26,12 +26,17 @@ from appliance.audit import Anchor
 from appliance.erasure import Receipt
 from appliance.identifiers import uuid7
 from appliance.records import Health, StageTimes
-from control import cells, ledger_cli, report, report_figures, report_page, report_plots
+from control import ledger_cli
 from control.adjudication import LedgerError
-from control.agreement import cohen
 from control.ledger_file import reading
 from control.records import Member
-from control.report_records import Report
+from control.report import cells
+from control.report import figures as report_figures
+from control.report import make as report
+from control.report import page as report_page
+from control.report import plots as report_plots
+from control.report.agreement import cohen
+from control.report.records import Report
 
 SECRETS = ("REFERENCE-0815-SECRET", "R-9-DECOY-SECRET", "the note names Jane Roe", "arrested at Test Street 1",
            "Superintendent Test")  # fmt: skip
