@@ -12,25 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from appliance import (
-    check_cli,
-    fetch,
-    field_cli,
-    golden,
-    intake_cli,
-    packs,
-    processes_cli,
-    sandbox,
-    status_cli,
-    view_cli,
-)
 from appliance import config as configs
+from appliance import fetch, field_cli, golden, intake_cli, packs, processes_cli, sandbox, status_cli
 from appliance.attest import cli as attest_cli
+from appliance.check import cli as check_cli
 from appliance.console import run_app
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
+from appliance.view import cli as view_cli
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from appliance import config as configs
 from appliance.bluelist import Share
-from appliance.check_machine import HOT
-from appliance.check_order import span
+from appliance.check.machine import HOT
+from appliance.check.order import span
 from appliance.records import Health
 from appliance.status import STALE_SECONDS, Status, look
 from appliance.watchlist import utc

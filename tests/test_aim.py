@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from appliance import aim, packs, scene
-from appliance.aim import Look, Recent, Share, Wanted
+from appliance import packs, scene
 from appliance.config import CameraPart, UnitConfig
 from appliance.detect import Detector
 from appliance.quality import assess
 from appliance.records import Face, Image, Quality
 from appliance.scene import Scene
+from appliance.view import aim
+from appliance.view.aim import Look, Recent, Share, Wanted
 from demo.run import ASSETS
 
 WANTED = Wanted(width=60.0, interocular=14.0, yaw=1.0, quality=0.15)

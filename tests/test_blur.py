@@ -13,12 +13,13 @@ import workbench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance import blur, packs
+from appliance import packs
 from appliance.align import chip
-from appliance.blur import Veil
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.records import Face, Floats, Image
+from appliance.view import blur
+from appliance.view.blur import Veil
 from demo.run import ASSETS
 from provisioning.truth import Box, read_truth
 

@@ -15,8 +15,11 @@ import pytest
 import workbench
 from conftest import AlertMaker, eventually
 
-from appliance import check_cli, check_machine, check_order, deployment, keys, order, scene, seal
-from appliance.check_line import Line
+from appliance import deployment, keys, order, scene, seal
+from appliance.check import cli as check_cli
+from appliance.check import machine as check_machine
+from appliance.check import order as check_order
+from appliance.check.line import Line
 from appliance.config import BeaconPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import CourierSettings, run_courier
 from appliance.deployment import Site

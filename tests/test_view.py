@@ -25,16 +25,18 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from appliance import figures, sandbox, view, view_cli
-from appliance.aim import Look, Recent, Wanted, verdict
-from appliance.blur import COLOUR
+from appliance import figures, sandbox
 from appliance.cli import app
 from appliance.config import UnitConfig
 from appliance.errors import CaptureError, ConfigError
 from appliance.records import CameraHealth, Health, StageTimes
 from appliance.scene import Scene
-from appliance.view import View
-from appliance.view_feed import Feed, Sight, ViewError
+from appliance.view import cli as view_cli
+from appliance.view import server as view
+from appliance.view.aim import Look, Recent, Wanted, verdict
+from appliance.view.blur import COLOUR
+from appliance.view.feed import Feed, Sight, ViewError
+from appliance.view.server import View
 from demo.run import ASSETS
 
 CHROMIUM = Path("/usr/bin/chromium")

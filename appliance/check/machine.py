@@ -13,7 +13,7 @@ from typing import cast
 
 from appliance import layout, meter, sandbox, scene, tls
 from appliance.beacon import open_beacon
-from appliance.check_line import Line, tried
+from appliance.check.line import Line, tried
 from appliance.config import BeaconPart, CameraPart, UnitConfig
 from appliance.detect import Detector
 from appliance.errors import CaptureError, CourierError

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from appliance import config as configs
-from appliance.check import check
-from appliance.check_line import Line
+from appliance.check.line import Line
+from appliance.check.run import check
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")

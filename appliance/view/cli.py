@@ -18,14 +18,14 @@ from rich.text import Text
 
 from appliance import config as configs
 from appliance import figures, layout
-from appliance.aim import Wanted
-from appliance.check_order import span
+from appliance.check.order import span
 from appliance.config import UnitConfig
 from appliance.errors import ConfigError
 from appliance.sandbox import Sandbox, devices
 from appliance.scene import words
 from appliance.sources import kind_of
-from appliance.view_feed import Feed, Sight, ViewError
+from appliance.view.aim import Wanted
+from appliance.view.feed import Feed, Sight, ViewError
 
 _MOST_MINUTES = 60.0
 _SCAN_SECONDS = 2.0  # how often vision is asked whether it scans
@@ -77,7 +77,7 @@ def view(
 def _listener(address: str, port: int) -> socket.socket:
     """Bound before this process may make no further socket. Raises ConfigError, ViewError."""
     try:
-        from appliance.view import listen
+        from appliance.view.server import listen
     except ImportError as error:
         raise ConfigError("the picture needs the extra 'view': pip install 'bluelamp[view]'; or use --terminal") from (
             error
@@ -102,7 +102,7 @@ def _scanning(settings: UnitConfig) -> Callable[[], str | None]:
 def _in_browser(
     feed: Feed, listener: socket.socket, ends: float, scanning: Callable[[], str | None], err: Console
 ) -> None:
-    from appliance.view import View  # an extra; _listener said so where it is missing
+    from appliance.view.server import View  # an extra; _listener said so where it is missing
 
     with listener:
         page = View(feed, listener, ends)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from appliance import arming, clock, deployment, keys, layout, order
 from appliance.arming import Armed, Step
-from appliance.check_line import Line, tried
+from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
 from appliance.keys import KeyFolder

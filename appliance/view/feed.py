@@ -15,9 +15,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from appliance import aim, blur, packs, scene
-from appliance.aim import Look, Recent, Share, Verdict, Wanted
-from appliance.blur import Veil
+from appliance import packs, scene
 from appliance.capture import Camera
 from appliance.config import CameraPart, UnitConfig
 from appliance.detect import Detector
@@ -27,6 +25,9 @@ from appliance.quality import assess
 from appliance.records import Face, Frame, Image
 from appliance.scene import Scene
 from appliance.track import Tracker, TrackState
+from appliance.view import aim, blur
+from appliance.view.aim import Look, Recent, Share, Verdict, Wanted
+from appliance.view.blur import Veil
 
 _INTERVAL = 0.15  # seconds between two pictures of a camera: enough to aim by, and it leaves a small computer air
 _SCENE_SECONDS = 1.0  # how often focus and light are measured

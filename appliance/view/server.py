@@ -7,7 +7,7 @@ V3  it answers only its own page: what a browser marks as asked for by another s
 V4  the address holds a token that works once; whoever used it first is the one viewer (a cookie of this run)
 V5  nothing may be stored (no-store), embedded, or loaded from elsewhere (content security policy)
 V6  no access log, no file; pictures are made without faces (blur.py) and kept until the next one
-V7  before the first picture the process gives up writing files and making connections (view_cli.py, sandbox.py)
+V7  before the first picture the process gives up writing files and making connections (cli.py, sandbox.py)
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from starlette.routing import Route
 
 from appliance import scene
 from appliance.errors import ConfigError
-from appliance.view_feed import Feed, Sight, ViewError
+from appliance.view.feed import Feed, Sight, ViewError
 
-_PAGE = Path(__file__).parent / "view_page"
+_PAGE = Path(__file__).parent / "page"
 _COOKIE = "bluelamp-view"
 _POLL_SECONDS = 2.0  # how long a request waits for a newer picture
 _WATCH_SECONDS = 0.2  # how often the reasons to end are asked

@@ -1,0 +1,1 @@
+"""`bluelamp-unit check`: is everything there that scanning needs, a line each."""
