@@ -194,11 +194,17 @@ class Health(Record):
     temperature: float | None = None
     watchlist_entries: int
     watchlist_recall: float
+    compared: int | None = None  # tracks of which at least one face was compared; None from a unit that does not tell
     blue_passes: int = 0  # volunteers of the blue list that the field team saw pass
     blue_found: int = 0  # of these, how many were followed by an alert
     false_alerts: int = 0  # alerts that were adjudicated as false, as the field team was told
     beacon: Literal["lit", "dark", "none"] = "none"  # none: no beacon is configured
     sandbox: tuple[str, ...] = Field(default=(), max_length=20)  # what the vision process has given up, in words
+
+    @property
+    def searches(self) -> int:
+        """Passes that an FPIR is a share of: tracks compared, or all tracks where only those are known."""
+        return self.tracks if self.compared is None else self.compared
 
 
 class CourierState(Record):

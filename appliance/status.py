@@ -97,8 +97,8 @@ def _mode(health: Health | None, armed: Armed | None) -> Mode:
 
 
 def _false_share(health: Health) -> Share:
-    """False alerts among all who passed but the volunteers: tracks are passes, not single faces."""
-    others = max(0, health.tracks - health.blue_found)
+    """False alerts among all who were compared but the volunteers: tracks are passes, not single faces."""
+    others = max(0, health.searches - health.blue_found)
     return share(min(health.false_alerts, others), others)
 
 

@@ -211,7 +211,7 @@ class Vision:
             unit=self.unit, deployment=self.deployment, time=time.time(), uptime=round(meter.uptime, 1), state=state,
             cameras=tuple(lane.camera.health() for lane in self.lanes), faces=meter.faces,
             tracks=sum(lane.tracker.count for lane in self.lanes), probes=meter.probes, alerts=meter.alerts,
-            queued=self.outlet.counts.queued + self.outlet.pending, stages=meter.stages(),
+            compared=self.compared, queued=self.outlet.counts.queued + self.outlet.pending, stages=meter.stages(),
             resident_bytes=resident_bytes(),
             temperature=temperature(), watchlist_entries=len(self.identifier.watchlist.templates),
             watchlist_recall=self.identifier.recall.share, blue_passes=passes, blue_found=found, false_alerts=false,

@@ -137,6 +137,16 @@ def test_tpir_and_fpir_are_of_all_runs_of_a_unit(desk: Desk) -> None:
     assert (machine.right.count, machine.right.of) == (4, 7)
 
 
+def test_only_faces_that_were_compared_count_for_the_fpir(desk: Desk) -> None:
+    """A face too small to be compared cannot raise a false alert, so it must not make the rate look better."""
+    busy(desk)
+    desk.now += 10
+    health(desk, tracks=700, compared=300, alerts=3, blue_passes=4, blue_found=1, uptime=15)
+    machine = told(desk).machine
+    assert (machine.faces, machine.compared) == (1500 + 700, 1500 + 300)
+    assert machine.fpir.of == 1800 - 4 - 2
+
+
 def test_what_people_answered_is_counted_decoys_apart(desk: Desk) -> None:
     busy(desk)
     humans = told(desk).humans

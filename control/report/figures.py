@@ -86,11 +86,12 @@ def _machine(healths: Sequence[Health], flow: Flow, blue: Flow) -> Machine:
     passes = sum(h.blue_passes for h in last.values())
     recognised = min(passes, sum(h.blue_found for h in healths))
     faces = sum(h.tracks for h in healths)
-    strangers = max(0, faces - passes - flow.confirmed)
+    compared = sum(h.searches for h in healths)
+    strangers = max(0, compared - passes - flow.confirmed)
     false = flow.false + blue.false
     unsure = false + flow.withdrawn + flow.undecided + flow.awaited + flow.unrecorded + flow.not_found
     return Machine(
-        faces=faces, raised=sum(h.alerts for h in healths), volunteers_arrived=blue.arrived,
+        faces=faces, compared=compared, raised=sum(h.alerts for h in healths), volunteers_arrived=blue.arrived,
         volunteers_false=blue.false, tpir=share(recognised, passes), fpir=share(min(false, strangers), strangers),
         fpir_at_worst=share(min(unsure, strangers), strangers), right=share(flow.true, flow.true + flow.false),
     )  # fmt: skip

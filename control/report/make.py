@@ -51,7 +51,7 @@ def _lines(report: Report) -> Iterator[Line]:
         yield _line("order", name, _harmless(value))
     for name, value in flow.model_dump().items():
         yield _line("alerts", name, value)
-    for name in ("faces", "raised", "volunteers_arrived", "volunteers_false"):
+    for name in ("faces", "compared", "raised", "volunteers_arrived", "volunteers_false"):
         yield _line("machine", name, getattr(machine, name))
     for name in ("tpir", "fpir", "fpir_at_worst", "right"):
         yield _share("machine", name, getattr(machine, name))

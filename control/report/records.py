@@ -54,11 +54,12 @@ class Machine(Record):
     """How often the machine was right. Faces are tracks: one walk of one human past one camera."""
 
     faces: int
+    compared: int  # faces of which at least one picture was good enough to be compared
     raised: int  # alerts by the units' own count, volunteers among them
     volunteers_arrived: int  # alerts of the blue list
     volunteers_false: int  # of these, false: a stranger was taken for a volunteer
     tpir: Share  # of volunteers' logged passes
-    fpir: Share  # false alerts, of faces seen less volunteers' passes and confirmed alerts
+    fpir: Share  # false alerts, of faces compared less volunteers' passes and confirmed alerts
     fpir_at_worst: Share  # if everything that was not decided were false
     right: Share  # alerts that were true, of those decided
 
