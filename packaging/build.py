@@ -54,8 +54,6 @@ PLACES: tuple[tuple[str, str, int], ...] = (
 )
 # Not on a unit: the recipe that made the packs, and what is only for building or testing a library.
 LEFT_OUT = ("__pycache__", "training", "tests", "include", "bin")
-# Imported by appliance/unit.py, though pyproject.toml names it only for the base.
-ALSO = ("threadpoolctl>=3.5",)
 # The one library that comes as source.
 COMPILED = "hnswlib"
 MACHINE = {"HNSWLIB_NO_NATIVE": "1", "LDFLAGS": "-Wl,-z,relro"}
