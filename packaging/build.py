@@ -85,11 +85,7 @@ def build(out: Path, without: Sequence[str] = (), extras: Sequence[str] = EXTRAS
 
 def requirements(project: dict[str, Any], extras: Sequence[str], without: Sequence[str]) -> list[str]:
     """The unit's libraries, as pyproject.toml names them."""
-    wanted = [
-        *project["dependencies"],
-        *ALSO,
-        *(r for extra in extras for r in project["optional-dependencies"][extra]),
-    ]
+    wanted = [*project["dependencies"], *(r for extra in extras for r in project["optional-dependencies"][extra])]
     names = {name.lower() for name in without}
     return [r for r in wanted if re.split(r"[^A-Za-z0-9._-]", r)[0].lower() not in names]
 
