@@ -90,6 +90,7 @@ def test_counts_and_states_are_told_and_no_identifier(desk: Desk, house: Listen)
     eventually(lambda: screen.values().get("engage") == 1)
     unit = json.loads(screen.last(f"bluelamp-room/control-1/unit/{UNIT}") or "{}")
     assert unit == {"armed": "OFF", "missing": 0, "queued": 2}
+    eventually(lambda: sum(topic.endswith("/event") for topic, _ in screen.heard) >= 2)
     events = [json.loads(text) for topic, text in screen.heard if topic.endswith("/event")]
     assert [(e["Topic"], e["Data"]["State"]) for e in events] == [
         ("tns1:Bluelamp/Case", "waiting"), ("tns1:Bluelamp/Case", "engage"),
