@@ -79,7 +79,7 @@ def documented(message: str) -> dict[str, object]:
 def test_counts_and_states_are_told_and_no_identifier(desk: Desk, house: Listen) -> None:
     scene, screen = room(desk), Screen(house)
     bridge = Bridge(scene, house)
-    thread = threading.Thread(target=bridge.run)
+    thread = threading.Thread(target=bridge.run, daemon=True)  # a failed test must not hang the suite
     thread.start()
     eventually(lambda: screen.values().get("waiting") == 0)
     alert = desk.alert(reference_identifier="R-SECRET", category="wanted-on-warrant")
