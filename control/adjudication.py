@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from appliance.errors import BluelampError
 from appliance.order import Retention
 from appliance.records import Record
-from control.records import Case, Engagement, Judgement, Member, Outcome, State, Verdict
+from control.records import Case, CaseFacts, Engagement, Judgement, Member, Outcome, State, Verdict
 
 UNDO = 30.0  # seconds in which a member may take back a judgement
 JUDGES = ("adjudicator", "supervisor")
@@ -52,36 +52,12 @@ class LedgerError(BluelampError):
         self.status = status
 
 
-class CaseView(Record):
+class CaseView(CaseFacts):
     """A case as one member may see it now. `hidden` is what is withheld until the member, or all, have answered."""
 
-    alert_id: str
     decoy: bool | None  # None: not told yet
-    unit: str
-    deployment: str
-    camera: str
-    category: str
-    reference_identifier: str
-    captured: float
-    observed: float
-    received: float
-    shown: float | None
-    stale_after: float
-    keep_until: float
-    erased: float | None
     score: float | None
     threshold: float | None
-    quality: float
-    interocular: float
-    frames: int
-    track_seconds: float
-    notes: tuple[str, ...]
-    has_probe: bool
-    state: State
-    required: int
-    judgements: tuple[Judgement, ...]
-    decided: float | None
-    engagement: Engagement | None
     hidden: bool
     may_judge: bool  # this member may answer now
     may_rule: bool

@@ -50,11 +50,10 @@ class Engagement(Record):
     recorded: dict[Literal["sex", "age", "ethnicity"], str] = Field(default_factory=dict)
 
 
-class Case(Record):
-    """One alert and all that was decided about it, without pictures. `reference_identifier` is empty once erased."""
+class CaseFacts(Record):
+    """What may be known of an alert at any time, without pictures. `reference_identifier` is empty once erased."""
 
     alert_id: str
-    decoy: bool
     unit: str
     deployment: str
     camera: str
@@ -67,8 +66,6 @@ class Case(Record):
     stale_after: float  # not acted on from then
     keep_until: float  # crypto-erased from then
     erased: float | None
-    score: float
-    threshold: float
     quality: float  # 0 to 1
     interocular: float  # pixels
     frames: int
@@ -80,6 +77,14 @@ class Case(Record):
     judgements: tuple[Judgement, ...] = ()
     decided: float | None = None
     engagement: Engagement | None = None
+
+
+class Case(CaseFacts):
+    """One alert and all that was decided about it; what people may be blind to at first stands here."""
+
+    decoy: bool
+    score: float
+    threshold: float
 
 
 class ReferencePicture(Record):
