@@ -28,9 +28,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> workbench.Workbench:
 
 @pytest.fixture
 def bench(shared: workbench.Workbench, tmp_path: Path) -> workbench.Workbench:
-    copy = shared.copy(tmp_path)
-    copy.now = shared.now
-    return copy
+    return shared.copy(tmp_path)
 
 
 @pytest.fixture

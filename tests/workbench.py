@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +145,9 @@ class Workbench:
         return keys.load(self.unit)
 
     def copy(self, root: Path) -> Workbench:
-        """The same workbench in another folder, to be changed by one test."""
+        """The same workbench at the same moment in another folder, to be changed by one test."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
-        return opened(root)
+        return replace(opened(root), now=self.now)
 
     def reopen(self) -> Base:
         """The base as a fresh command sees it."""
