@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import sys
 import tempfile
 import time
@@ -78,7 +77,7 @@ def run(prepared: Rehearsal, kit: Path, say: attest.Say, more: Sequence[Path] = 
         rehearsal.listening(prepared, broker.address, lambda one: None) as inbox,
     ):
         config = prepared.folder / "unit" / "unit.toml"
-        config.write_text(_unit_toml(prepared, broker.address.port))
+        config.write_text(rehearsal.unit_toml(prepared, Path("/dev/video0"), broker.address.port, "fast"))
         opened = attest_kit.open_kit(kit, keys.load(prepared.unit_keys), time.time())
         return attest.attest(configs.load(config), opened, say, more=more, witness=lambda: _opened(inbox))
 
@@ -91,27 +90,6 @@ def _opened(inbox: Inbox) -> list[bytes]:
     alerts = [one.alert for one in inbox.opened if one.alert is not None]
     pictures = [base64.b64decode(alert.chip or "") for alert in alerts]
     return [*(alert.model_dump_json().encode() for alert in alerts), *pictures]
-
-
-def _unit_toml(prepared: Rehearsal, port: int) -> str:
-    return f"""\
-[unit]
-keys = "keys"
-watchlist = "watchlist.blw"
-state = "state"
-
-[models]
-detector = {json.dumps(prepared.detector)}
-embedder = {json.dumps(prepared.embedder)}
-
-[[camera]]
-name = "street"
-source = "/dev/video0"
-
-[broker]
-host = "{HOST}"
-port = {port}
-"""
 
 
 if __name__ == "__main__":
