@@ -25,8 +25,8 @@ from appliance import seal
 from appliance.errors import CourierError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Header
-from appliance.reserve import Reserve
 from appliance.salvage import is_damage, salvage
+from appliance.storage.reserve import Reserve
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS envelopes (

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.reserve import Reserve
+from appliance.storage.reserve import Reserve
 from control.adjudication import LedgerError
 
 NAME = "ledger.sqlite"
