@@ -31,7 +31,6 @@ from securesystemslib.signer import Key
 
 from appliance import clock, order, performance, place
 from appliance.clock import ClockPoint, SteadyClock
-from appliance.envelope import read as read_signed
 from appliance.erasure import Reason
 from appliance.errors import SealError
 from appliance.order import GREATEST_FPIR, Order, OrderError
@@ -39,6 +38,7 @@ from appliance.place import Position, PositionSource
 from appliance.preflight import KIND as PREFLIGHT
 from appliance.preflight import Preflight
 from appliance.records import Models, Record
+from appliance.trust.envelope import read as read_signed
 from appliance.watchlist import Watchlist, utc
 
 KIND = "armed"

@@ -19,8 +19,8 @@ from appliance.check import cli as check_cli
 from appliance.console import run_app
 from appliance.detect import Detector
 from appliance.embed import Embedder
-from appliance.keys_cli import keys_app
 from appliance.mqtt import BrokerAddress
+from appliance.trust.cli import keys_app
 from appliance.view import cli as view_cli
 
 app = typer.Typer(

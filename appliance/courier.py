@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from appliance import link, seal, tls
+from appliance import link, tls
 from appliance.console import complain
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
 from appliance.forward import SETTLE, Forwarder
@@ -32,6 +32,7 @@ from appliance.link import Greeting, Hello, Reply
 from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox, OutboxError
 from appliance.records import Record
+from appliance.trust import seal
 
 _CONNECTIONS = 4  # vision has one; a restarted one may overlap with its predecessor
 _IDLE_SECONDS = 3600.0

@@ -17,9 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import arming, audit, calibration, clock, envelope, erasure, keys, recall, seal, watchlist
+from appliance import arming, calibration, clock, erasure, recall, watchlist
 from appliance.arming import Armed, Confirmed, Evidence, Permit, Step
-from appliance.audit import Audit
 from appliance.clock import SteadyClock
 from appliance.erasure import Ending, Reason, Receipt
 from appliance.errors import KeyFileError, PackError, WatchlistError
@@ -29,6 +28,8 @@ from appliance.packs import Pack
 from appliance.performance import REPORT_BYTES
 from appliance.place import PositionSource
 from appliance.records import Models
+from appliance.trust import audit, envelope, keys, seal
+from appliance.trust.audit import Audit
 from appliance.watchlist import Watchlist
 
 

@@ -28,13 +28,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import Field, ValidationError
 from securesystemslib.signer import Key, Signer
 
-from appliance import seal
 from appliance.errors import SealError
 from appliance.identifiers import uuid7
-from appliance.keys import SealingKey
 from appliance.limits import LIMITS
 from appliance.order import Name
 from appliance.records import Header, Record
+from appliance.trust import seal
+from appliance.trust.keys import SealingKey
 from appliance.watchlist import utc
 
 KIND = "dossier"

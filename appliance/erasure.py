@@ -24,13 +24,13 @@ from typing import Literal
 from pydantic import Field
 from securesystemslib.signer import Key
 
-from appliance import envelope, keys, seal
-from appliance.audit import Anchor, Audit
 from appliance.errors import SealError
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
 from appliance.order import Digest, Name
 from appliance.records import Header, Record
+from appliance.trust import envelope, keys, seal
+from appliance.trust.audit import Anchor, Audit
 
 KIND = "receipt"
 SEALED = ".sealed"  # the receipt's sealed form lies beside it until a courier has taken it

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import deployment, keeper, keys, layout, order, packs
+from appliance import deployment, keeper, layout, order, packs
 from appliance.arming import Confirmed, Step
 from appliance.bluelist import Pressed, PressLog
 from appliance.config import UnitConfig
@@ -23,6 +23,7 @@ from appliance.errors import ConfigError
 from appliance.keeper import Keeper, NoKeeperError, Over, keeper_of
 from appliance.limits import LIMITS
 from appliance.order import Order, OrderError
+from appliance.trust import keys
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")

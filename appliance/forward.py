@@ -24,7 +24,7 @@ from appliance.mqtt import Connection, Handlers, Message, MqttError, Peer, Recei
 from appliance.outbox import Outbox, Row
 from appliance.pace import Backoff, Wake
 from appliance.records import CourierState, Header
-from appliance.seal import payload_type
+from appliance.trust.seal import payload_type
 
 WINDOW = 16  # envelopes on their way at once
 SETTLE = 3.0  # seconds between acknowledgement and deletion; the broker saves every 2 (control/mosquitto)

@@ -24,16 +24,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from appliance import admission, audit, deployment, keys, order, preflight, refresh, seal, watchlist
+from appliance import deployment, order, preflight, refresh, watchlist
 from appliance.arming import Armed
 from appliance.deployment import Site
-from appliance.envelope import read as read_signed
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.intake_folder import Delivery, File, IntakeError, Kind
-from appliance.keys import KeyFolder, Roster
 from appliance.limits import LIMITS
 from appliance.order import Order, OrderError
 from appliance.records import Models
+from appliance.trust import admission, audit, keys, seal
+from appliance.trust.envelope import read as read_signed
+from appliance.trust.keys import KeyFolder, Roster
 from appliance.watchlist import Watchlist, utc
 
 Outcome = Literal["taken", "here", "other", "refused"]

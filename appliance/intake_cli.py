@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.text import Text
 
 from appliance import config as configs
-from appliance import field_cli, intake, keys
+from appliance import field_cli, intake
 from appliance.intake import Desk, Verdict
 from appliance.intake_folder import IntakeError, read_folder
+from appliance.trust import keys
 
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of text.")]

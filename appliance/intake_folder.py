@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from appliance.envelope import DOCUMENT_BYTES
 from appliance.errors import SealError
 from appliance.limits import LIMITS
 from appliance.performance import REPORT_BYTES
+from appliance.trust.envelope import DOCUMENT_BYTES
 
 Kind = Literal["roster", "order", "preflight", "report", "watchlist"]
 Read = Callable[[int, int], bytes]

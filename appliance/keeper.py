@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from appliance import deployment, keys, layout, link, seal
+from appliance import deployment, layout, link
 from appliance.arming import Armed
 from appliance.config import UnitConfig
 from appliance.deployment import Site
@@ -32,6 +32,7 @@ from appliance.limits import LIMITS
 from appliance.link import CourierLink
 from appliance.order import Name
 from appliance.records import Record
+from appliance.trust import keys, seal
 
 GRACE = 15.0  # seconds vision has to end a deployment itself: it knows the counts
 IDLE_SECONDS = 10.0  # a keeper that systemd started for a connection ends when so long nobody asks

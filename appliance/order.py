@@ -13,11 +13,11 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 from securesystemslib.signer import Key
 
-from appliance import envelope
 from appliance.errors import SealError
-from appliance.keys import Roster
 from appliance.limits import LIMITS
 from appliance.records import Models, Record
+from appliance.trust import envelope
+from appliance.trust.keys import Roster
 from appliance.watchlist import utc
 
 KIND = "order"

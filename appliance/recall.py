@@ -13,11 +13,11 @@ from typing import Literal
 from pydantic import Field
 from securesystemslib.signer import Key, Signer
 
-from appliance import envelope
 from appliance.errors import SealError
 from appliance.limits import LIMITS
 from appliance.order import Name
 from appliance.records import Record
+from appliance.trust import envelope
 
 KIND = "recall"
 

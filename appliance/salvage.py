@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance import seal
 from appliance.errors import SealError
 from appliance.limits import LIMITS
 from appliance.records import Header
+from appliance.trust import seal
 
 
 def salvage(path: Path) -> Iterator[tuple[bytes, Header, str, float]]:

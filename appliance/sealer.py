@@ -12,10 +12,10 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from securesystemslib.signer import Signer
 
-from appliance import seal
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
 from appliance.records import Alert, Candidate, Header, Health, Image, Models, Probe
+from appliance.trust import seal
 
 ZERO = "0" * 64
 ALERT_SECONDS = 24 * 3600.0  # an alert nobody received in a day is of no use (requirements 15)

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from appliance import arming, audit, envelope, figures, keys, layout, meter, order
+from appliance import arming, figures, layout, meter, order
 from appliance.arming import Armed
 from appliance.bluelist import Share, share
 from appliance.config import UnitConfig
@@ -25,6 +25,7 @@ from appliance.link import Greeting
 from appliance.order import Order
 from appliance.records import Health, Record
 from appliance.running import ask_courier
+from appliance.trust import audit, envelope, keys
 
 Mode = Literal["scanning", "paused", "armed", "rehearsing", "not armed"]
 MESSAGES = 4  # the last lines of the log that are shown

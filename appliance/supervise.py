@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import courier, layout, locker, sandbox
+from appliance import courier, layout, sandbox
 from appliance.beacon import BeaconError, open_beacon
 from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
 from appliance.errors import BluelampError
 from appliance.gate import Gate
 from appliance.keeper import Desk, Keeper, keeper_of
+from appliance.trust import locker
 
 RESTARTS = 5  # a courier that crashes oftener than so in RESTART_SECONDS is left alone
 RESTART_SECONDS = 120.0

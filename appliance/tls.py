@@ -12,10 +12,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from appliance import keys
 from appliance.errors import KeyFileError
 from appliance.limits import LIMITS
 from appliance.records import Record
+from appliance.trust import keys
 
 HUNG_UP = "it hung up when it saw our certificate: revoked, expired, or of another base? Its log tells"
 

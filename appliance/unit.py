@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from appliance import deployment, golden, keys, packs, watchlist
+from appliance import deployment, golden, packs, watchlist
 from appliance.arming import Permit
 from appliance.beacon import Beacon
 from appliance.bluelist import BlueList, PressLog, monitor
@@ -37,6 +37,7 @@ from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
 from appliance.sources import kind_of
 from appliance.track import Tracker, TrackRules
+from appliance.trust import keys
 from appliance.vision import Allowed, Lane, Summary, Vision
 from appliance.watchdog import Watchdog
 from appliance.watchlist import Watchlist, utc

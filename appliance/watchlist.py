@@ -28,11 +28,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from pydantic import Field, ValidationError, model_validator
 from securesystemslib.signer import Key, Signer
 
-from appliance import seal
 from appliance.errors import SealError, WatchlistError
 from appliance.limits import LIMITS
 from appliance.listing import content_digest
 from appliance.records import Floats, Header, Models, Record
+from appliance.trust import seal
 
 _LENGTH = struct.Struct(">I")
 CLOCK_SLACK = 300.0  # seconds a unit's clock may be behind the base's when a list begins

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance import keys
 from appliance.console import complain
 from appliance.courier import CourierSettings, spawn
 from appliance.errors import BluelampError, CourierError
@@ -29,6 +28,7 @@ from appliance.mqtt import BrokerAddress
 from appliance.records import Candidate, Models, Probe, Quality, Sighting
 from appliance.sealer import Sealer, Sender
 from appliance.tls import TlsFiles
+from appliance.trust import keys
 from control.broker import BrokerFiles, running_broker
 from control.inbox import Opened
 from control.tail import Tail, Until

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
-from appliance.audit import Audit
 from appliance.identifiers import uuid7
 from appliance.order import Assessments, Order, Place, UnitList
 from appliance.records import Alert, Header, Models
+from appliance.trust.audit import Audit
 from control import retention, retention_proof
 from control.inbox import Opened
 from control.ledger import Ledger

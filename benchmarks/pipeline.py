@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance import keys, watchlist
+from appliance import watchlist
 from appliance.console import complain
 from appliance.embed import unit
 from appliance.errors import BluelampError
 from appliance.identifiers import uuid7
-from appliance.seal import open_sealed, take_apart
+from appliance.trust import keys
+from appliance.trust.seal import open_sealed, take_apart
 from demo import rehearsal
 from demo.run import ASSETS, SETTINGS
 from demo.score import score

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import keys
-from appliance.audit import Audit
+from appliance.trust import keys
+from appliance.trust.audit import Audit
 from appliance.watchlist import utc
 from control import dossiers, holdings
 from control.ledger import Ledger

@@ -25,12 +25,12 @@ from enum import Enum
 from pydantic import ValidationError
 from securesystemslib.signer import Key
 
-from appliance import seal
 from appliance.errors import BluelampError, SealError
-from appliance.keys import KeyFolder, Roster
 from appliance.limits import LIMITS
 from appliance.mqtt import ROOT
 from appliance.records import Alert, CourierState, Header, Health, Record
+from appliance.trust import seal
+from appliance.trust.keys import KeyFolder, Roster
 from control.bounds import unbelievable
 from control.chain import REFUSED, ChainBook, Fit, Link, Placement
 

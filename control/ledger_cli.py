@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from appliance import keys as key_folders
+from appliance.trust import keys as key_folders
 from control import retention_proof
 from control.adjudication import LedgerError
 

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import keys
-from appliance.audit import Audit
+from appliance.trust import keys
+from appliance.trust.audit import Audit
 from appliance.watchlist import utc
 from control.people import ROLES, People, PeopleError
 from control.records import Role

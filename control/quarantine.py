@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from appliance.keys import read_bounded, write_private
 from appliance.limits import LIMITS
+from appliance.trust.keys import read_bounded, write_private
 
 _TOPIC = 256  # bytes
 Message = tuple[str, bytes]  # topic and payload

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from appliance import keys, mqtt, recall, tls
+from appliance import mqtt, recall, tls
 from appliance.errors import BluelampError, SealError
 from appliance.limits import LIMITS
 from appliance.mqtt import BrokerAddress, Connection, Handlers, Message, Peer
 from appliance.pace import Wake
 from appliance.recall import Recall
+from appliance.trust import keys
 from control.subscriber import SESSION_SECONDS, client_id
 
 _ANSWER_SECONDS = 15.0

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from appliance import erasure, tls
 from appliance.errors import BluelampError, SealError
-from appliance.keys import KeyFolder, write_public
 from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
+from appliance.trust.keys import KeyFolder, write_public
 from control.bounds import unbelievable
 from control.desk import Desk, Hearers
 from control.fleet import Fleet

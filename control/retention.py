@@ -7,7 +7,7 @@ is due within LEAD seconds goes at once: nothing goes late, and a flood of alert
 
 from __future__ import annotations
 
-from appliance.audit import Audit
+from appliance.trust.audit import Audit
 from control.erasures import Erasure
 from control.ledger import Ledger
 

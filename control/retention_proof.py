@@ -19,8 +19,8 @@ from pathlib import Path
 
 from securesystemslib.signer import Key
 
-from appliance import audit
 from appliance.errors import KeyFileError, SealError
+from appliance.trust import audit
 from control import case_rows, erasures, holdings
 from control.erasures import Erasure
 from control.ledger_file import NAME, reading

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from securesystemslib.signer import Signer
 
-from appliance.audit import Audit
+from appliance.trust.audit import Audit
 from control.fleet import Fleet
 from control.ledger import Ledger
 from control.people import People

@@ -11,14 +11,15 @@ from typing import Any
 
 import typer
 
-from appliance import dossier, keys, watchlist
-from appliance.admission import Admission, Request
+from appliance import dossier, watchlist
 from appliance.erasure import Receipt
-from appliance.keys import Roster
 from appliance.order import Order
 from appliance.preflight import Preflight
 from appliance.recall import Recall
 from appliance.records import Alert, CourierState, Header, Health, Record
+from appliance.trust import keys
+from appliance.trust.admission import Admission, Request
+from appliance.trust.keys import Roster
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 RECORDS: dict[str, tuple[type[Record], str]] = {

@@ -12,9 +12,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import keys
 from appliance.errors import BluelampError, ConfigError
 from appliance.mqtt import BrokerAddress
+from appliance.trust import keys
 from control import dossiers, retention
 from control.bridge import Bridge
 from control.decoys import Decoys, Rate

@@ -11,9 +11,9 @@ import uvicorn
 from cryptography import x509
 from starlette.applications import Starlette
 
-from appliance import keys
 from appliance.errors import ConfigError, KeyFileError
 from appliance.limits import LIMITS
+from appliance.trust import keys
 from control.listen import Listen
 from control.web.settings import WebSettings
 

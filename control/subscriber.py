@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from appliance import keys, mqtt, tls
+from appliance import mqtt, tls
 from appliance.errors import BluelampError
 from appliance.mqtt import BrokerAddress, Connection, Handlers, Peer, Received
 from appliance.pace import Backoff, Wake
+from appliance.trust import keys
 
 SESSION_SECONDS = 48 * 3600  # how long the broker keeps alerts for a control room that is away
 _KINDS = ("alert", "health", "receipt", "state")

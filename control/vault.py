@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from appliance.erasure import destroy, sync_folder
 from appliance.errors import KeyFileError
-from appliance.keys import read_private, write_private
+from appliance.trust.keys import read_private, write_private
 
 _NONCE = 12
 _KEY = 32

@@ -27,11 +27,12 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from appliance import keys, packs
-from appliance.audit import Audit
+from appliance import packs
 from appliance.console import complain
 from appliance.errors import BluelampError
 from appliance.records import Image
+from appliance.trust import keys
+from appliance.trust.audit import Audit
 from control import dossiers
 from control.broker import BrokerFiles, running_broker
 from control.decoys import Rate

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import admission, envelope, order, packs
+from appliance import order, packs
 from appliance import preflight as preflights
 from appliance.errors import BluelampError
 from appliance.mqtt import BrokerAddress
+from appliance.trust import admission, envelope
 from control.broker import BrokerFiles, running_broker
 from control.inbox import Opened
 from control.tail import Tail, Until

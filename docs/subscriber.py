@@ -4,8 +4,9 @@ import sys
 import time
 from pathlib import Path
 
-from appliance import keys, tls
+from appliance import tls
 from appliance.mqtt import BrokerAddress, Received
+from appliance.trust import keys
 from control.inbox import Inbox, RefusedError
 from control.subscriber import Subscriber, client_id
 

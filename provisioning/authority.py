@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from appliance import admission, envelope, keys, locker
-from appliance.admission import Admission, Request
 from appliance.errors import KeyFileError
+from appliance.trust import admission, envelope, keys, locker
+from appliance.trust.admission import Admission, Request
 from provisioning import policy
 from provisioning.base import Base, open_base
 

@@ -1,6 +1,6 @@
 """The base folder: everything a provisioning workbench keeps, in one place that never leaves base.
 
-identity.json signing.pem roster.json authorities.json   an authority's key folder (appliance/keys.py)
+identity.json signing.pem roster.json authorities.json   an authority's key folder (appliance/trust/keys.py)
 ca.crt ca.key crl.pem rosters/      certificate authority; every roster ever signed
 policy.toml                         what this authority allows
 store.key store.sqlite              references, names, images: encrypted
@@ -18,10 +18,10 @@ from pathlib import Path
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import Key
 
-from appliance import keys
-from appliance.audit import Audit
 from appliance.errors import KeyFileError
 from appliance.limits import LIMITS
+from appliance.trust import keys
+from appliance.trust.audit import Audit
 from provisioning import policy as policies
 from provisioning.policy import Policy
 from provisioning.store import Store

@@ -17,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from appliance import envelope, keys
 from appliance.attest import kit as attest_kit
 from appliance.attest import needles as attest_needles
 from appliance.attest.kit import Canary, Kit, Settings
@@ -27,6 +26,7 @@ from appliance.embed import Embedder
 from appliance.errors import EnrolmentError
 from appliance.packs import Pack
 from appliance.records import Floats, Models
+from appliance.trust import envelope, keys
 from appliance.watchlist import Entry, Manifest, Watchlist
 from provisioning import issue, pictures, table
 from provisioning.base import Base

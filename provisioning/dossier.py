@@ -17,8 +17,7 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from appliance import dossier, envelope, keys
-from appliance.audit import Anchor
+from appliance import dossier
 from appliance.dossier import Decoy, DecoyPair, Manifest, Pictured
 from appliance.errors import EnrolmentError, KeyFileError
 from appliance.extract import picture_of
@@ -27,6 +26,8 @@ from appliance.packs import Pack
 from appliance.quality import assess
 from appliance.records import Face, Image, Quality, Record
 from appliance.sealer import jpeg
+from appliance.trust import envelope, keys
+from appliance.trust.audit import Anchor
 from provisioning import fields, issue, ordering, pictures, references
 from provisioning.base import Base
 from provisioning.gate import faces_in, gate_detector, score_of

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import cv2
 
-from appliance.audit import Happening
 from appliance.errors import EnrolmentError
 from appliance.packs import Pack
 from appliance.records import Image, Models, Record
+from appliance.trust.audit import Happening
 from provisioning import fields, pictures, references
 from provisioning.base import Base
 from provisioning.fields import Reference

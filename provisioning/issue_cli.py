@@ -13,12 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import envelope, keys, packs, seal, watchlist
+from appliance import packs, watchlist
 from appliance import preflight as preflights
 from appliance.errors import EnrolmentError
 from appliance.limits import LIMITS
 from appliance.preflight import Preflight
-from appliance.seal import Sealed
+from appliance.trust import envelope, keys, seal
+from appliance.trust.seal import Sealed
 from appliance.watchlist import utc
 from provisioning import issue as issuing
 from provisioning.base import Base, open_base

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import admission, keys, locker
-from appliance.keys_cli import lock_folder, show_fingerprints
 from appliance.limits import LIMITS
+from appliance.trust import admission, keys, locker
+from appliance.trust.cli import lock_folder, show_fingerprints
 from provisioning import authority
 from provisioning.base import open_base
 

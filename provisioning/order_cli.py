@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import audit as logs
-from appliance import keys, order
+from appliance import order
 from appliance.errors import SealError
 from appliance.field_cli import print_order
 from appliance.performance import REPORT_BYTES
+from appliance.trust import audit as logs
+from appliance.trust import keys
 from appliance.watchlist import utc
 from provisioning import issue, ordering, receipts
 from provisioning.base import open_base

@@ -17,13 +17,14 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import Error as SignerError
 from securesystemslib.signer import Signer
 
-from appliance import envelope, keys, order, performance, recall
+from appliance import order, performance, recall
 from appliance.errors import ConfigError, EnrolmentError, KeyFileError
 from appliance.order import Assessments, Order, OrderError, Place, Retention, UnitList
 from appliance.preflight import KIND as PREFLIGHT
 from appliance.preflight import Preflight
 from appliance.recall import Recall
 from appliance.records import Record
+from appliance.trust import envelope, keys
 from provisioning import issue
 from provisioning.base import Base
 from provisioning.issue import Issued

@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from appliance import envelope, keys, packs
+from appliance import packs
 from appliance import preflight as records
 from appliance.errors import EnrolmentError
 from appliance.order import GREATEST_FPIR
 from appliance.preflight import Preflight
+from appliance.trust import envelope, keys
 from provisioning import cohort as cohorts
 from provisioning import issue as issuing
 from provisioning import preflight as looking

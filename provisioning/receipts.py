@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from appliance import envelope, erasure, keys
-from appliance.audit import Anchor
+from appliance import erasure
 from appliance.erasure import Receipt
 from appliance.errors import KeyFileError, SealError
 from appliance.limits import LIMITS
+from appliance.trust import envelope, keys
+from appliance.trust.audit import Anchor
 from provisioning import issue
 from provisioning.base import Base
 from provisioning.issue import Issued

@@ -17,12 +17,12 @@ import pytest
 import trustme
 from securesystemslib.signer import CryptoSigner
 
-from appliance import keys, seal
 from appliance.courier import CourierSettings
 from appliance.identifiers import uuid7
 from appliance.mqtt import BrokerAddress
 from appliance.records import Alert, Header, Health, Models, StageTimes
 from appliance.tls import TlsFiles
+from appliance.trust import keys, seal
 from control.broker import Broker, BrokerError, BrokerFiles, find_mosquitto, free_port, running_broker
 
 UNIT, CONTROL, DEPLOYMENT = "van-1", "control-1", "d-1"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines
 
-from appliance.audit import Audit
 from appliance.mqtt import topic
 from appliance.order import Assessments, Order, Place, Retention, UnitList
 from appliance.records import Models
+from appliance.trust.audit import Audit
 from control.inbox import Inbox
 from control.ledger import Ledger
 from control.records import Member, ReferencePicture

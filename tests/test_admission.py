@@ -12,8 +12,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance import admission, envelope, keys
 from appliance.errors import BluelampError, KeyFileError, SealError
+from appliance.trust import admission, envelope, keys
 from provisioning import authority
 from provisioning.base import open_base
 
@@ -131,7 +131,7 @@ def test_a_rotated_authority_is_followed(bench: workbench.Workbench) -> None:
 
 
 def test_the_base_still_believes_what_it_signed_before_a_rotation(bench: workbench.Workbench) -> None:
-    from appliance import audit
+    from appliance.trust import audit
     from provisioning import issue
 
     bench.issue()

@@ -14,7 +14,7 @@ import workbench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import admission, arming, clock, deployment, keys, place, recall
+from appliance import arming, clock, deployment, place, recall
 from appliance.arming import Permit
 from appliance.clock import ClockPoint, SteadyClock
 from appliance.deployment import Site
@@ -23,6 +23,7 @@ from appliance.order import OrderError
 from appliance.place import FilePosition, Position
 from appliance.recall import Recall
 from appliance.refresh import ListWatch
+from appliance.trust import admission, keys
 from provisioning import authority
 from provisioning.moments import moment
 from provisioning.ordering import recall_of
@@ -149,7 +150,7 @@ def test_an_old_report_by_group_blocks_arming(bench: workbench.Workbench) -> Non
 
 def test_a_refused_attempt_to_arm_is_on_record(bench: workbench.Workbench, site: Site) -> None:
     """Requirement 10: refused and logged."""
-    from appliance import audit
+    from appliance.trust import audit
 
     _higher_floor(bench, site)
     with pytest.raises(OrderError):
@@ -220,7 +221,7 @@ def test_an_order_exchanged_after_arming_is_noticed(bench: workbench.Workbench, 
 def test_a_forged_arming_is_refused(bench: workbench.Workbench, site: Site) -> None:
     """armed.json is signed by the unit; one of the base's making is not."""
     arm(bench, site)
-    from appliance import envelope
+    from appliance.trust import envelope
 
     record = deployment.read_armed(site, bench.folder)
     site.armed.write_bytes(envelope.sign(record, arming.KIND, bench.base.keys.signer))

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import demo.attest
-from appliance import envelope, keys, packs
+from appliance import packs
 from appliance.attest import cli as attest_cli
 from appliance.attest import control as attest_control
 from appliance.attest import kit as attest_kit
@@ -34,6 +34,7 @@ from appliance.attest.search import Searcher
 from appliance.attest.tap import Capture, OpenLine
 from appliance.errors import EnrolmentError, SealError
 from appliance.records import Models
+from appliance.trust import envelope, keys
 from demo import rehearsal
 from provisioning.canary import Wanted, make
 from provisioning.policy import Policy

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 
-from appliance import audit
-from appliance.audit import Audit, Happening
 from appliance.errors import SealError
+from appliance.trust import audit
+from appliance.trust.audit import Audit, Happening
 
 SIGNER = CryptoSigner.generate_ed25519()
 KEYS = [SIGNER.public_key]

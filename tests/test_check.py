@@ -15,7 +15,7 @@ import pytest
 import workbench
 from conftest import AlertMaker, eventually
 
-from appliance import deployment, keys, order, scene, seal
+from appliance import deployment, order, scene
 from appliance.check import cli as check_cli
 from appliance.check import machine as check_machine
 from appliance.check import order as check_order
@@ -28,6 +28,7 @@ from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
 from appliance.records import CameraHealth, Health, Image, StageTimes
 from appliance.running import ask_courier
+from appliance.trust import keys, seal
 from demo.run import ASSETS
 from provisioning import ordering
 

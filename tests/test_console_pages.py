@@ -13,8 +13,8 @@ from consoleroom import Console
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.audit import Happening
 from appliance.records import CameraHealth, CourierState, Health, StageTimes
+from appliance.trust.audit import Happening
 from control.web import words
 from control.web.polygon import draw
 

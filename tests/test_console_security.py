@@ -14,7 +14,7 @@ from conftest import CONTROL, Machines
 from consoleroom import HOST, PASSWORD, STAFF, Console, Visitor
 from starlette.routing import Mount, Route
 
-from appliance import audit
+from appliance.trust import audit
 from control.people import Cost, People
 from control.web import routes, shield
 from control.web.brake import Brake

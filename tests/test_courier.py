@@ -20,7 +20,6 @@ import pytest
 import trustme
 from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually, in_past, tls_of
 
-from appliance import keys
 from appliance.courier import CourierSettings, run_courier, spawn
 from appliance.errors import ConfigError, KeyFileError
 from appliance.forward import SETTLE
@@ -28,6 +27,7 @@ from appliance.link import CourierLink
 from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
 from appliance.tls import HUNG_UP
+from appliance.trust import keys
 from control.broker import Broker, free_port
 from control.inbox import Opened, Reason
 from control.tail import Tail, Until

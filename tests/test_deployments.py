@@ -14,10 +14,10 @@ import pytest
 import workbench
 from typer.testing import CliRunner, Result
 
-from appliance import admission, audit, keys
-from appliance.audit import Audit
 from appliance.dossier import DossierError
 from appliance.errors import BluelampError
+from appliance.trust import admission, audit, keys
+from appliance.trust.audit import Audit
 from control import dossiers
 from control.cli import app
 from control.ledger import Ledger

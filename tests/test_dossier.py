@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from appliance import audit, dossier, keys, seal
+from appliance import dossier
 from appliance.dossier import Dossier, DossierError, Manifest, Pictured
 from appliance.errors import BluelampError, EnrolmentError, KeyFileError
 from appliance.limits import LIMITS
 from appliance.records import Header
+from appliance.trust import audit, keys, seal
 from provisioning import authority, references
 from provisioning import dossier as making
 from provisioning.base import open_base

@@ -12,9 +12,9 @@ import PIL.Image
 import pytest
 import workbench
 
-from appliance import audit
 from appliance.errors import EnrolmentError
 from appliance.records import Image
+from appliance.trust import audit
 from provisioning import authority, pictures, references, report
 from provisioning.base import Base
 from provisioning.enrolment import Outcome, Summary, enrol_images

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import workbench
 
-from appliance import admission, audit, deployment, erasure, keys, order, performance, place, recall, watchlist
+from appliance import deployment, erasure, order, performance, place, recall, watchlist
 from appliance.bluelist import PressLog
 from appliance.errors import BluelampError
+from appliance.trust import admission, audit, keys
 from provisioning import fields, ordering, pictures, policy
 from provisioning.moments import moment
 from provisioning.ordering import recall_of
@@ -88,8 +89,8 @@ def test_fuzz_watchlist(bench: workbench.Workbench) -> None:
 
 def test_fuzz_watchlist_plaintext(bench: workbench.Workbench) -> None:
     """What stands behind seal and signature is parsed with the same care."""
-    from appliance import seal
     from appliance.limits import LIMITS
+    from appliance.trust import seal
 
     sealed = seal.take_apart((bench.root / "van-D-1" / "list.watchlist").read_bytes(), LIMITS.watchlist_bytes)
     inside = seal.open_sealed(sealed, bench.folder.sealing)

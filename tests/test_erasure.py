@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import workbench
 
-from appliance import audit, deployment, envelope, erasure, keys, seal
+from appliance import deployment, erasure
 from appliance.deployment import Site
 from appliance.erasure import Receipt
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.limits import LIMITS
 from appliance.order import OrderError
+from appliance.trust import audit, envelope, keys, seal
 from provisioning import receipts
 
 

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from appliance import seal
 from appliance.limits import LIMITS
 from appliance.mqtt import topic
 from appliance.records import CourierState, Header
+from appliance.trust import seal
 from control.chain import Fit
 from control.inbox import Inbox, Opened, Reason, RefusedError
 

@@ -15,13 +15,14 @@ import pytest
 import workbench
 from typer.testing import CliRunner
 
-from appliance import audit, deployment, intake, intake_folder, keys
+from appliance import deployment, intake, intake_folder
 from appliance.cli import app
 from appliance.deployment import Site
 from appliance.errors import BluelampError
 from appliance.intake import Desk, Verdict
 from appliance.intake_folder import IntakeError, read_folder
 from appliance.limits import LIMITS
+from appliance.trust import audit, keys
 from provisioning import authority
 from provisioning.base import open_base
 

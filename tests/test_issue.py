@@ -12,9 +12,10 @@ import workbench
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance import keys, seal, watchlist
+from appliance import watchlist
 from appliance.errors import BluelampError, ConfigError, EnrolmentError, KeyFileError, PackError, SealError
 from appliance.limits import LIMITS
+from appliance.trust import keys, seal
 from provisioning import issue, policy
 from provisioning.base import open_base
 from provisioning.issue import Thresholds, Window

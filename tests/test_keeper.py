@@ -18,7 +18,7 @@ import pytest
 import workbench
 from conftest import eventually
 
-from appliance import audit, config, deployment, erasure, keeper, keys, layout
+from appliance import config, deployment, erasure, keeper, layout
 from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import run_courier
 from appliance.deployment import Site
@@ -26,6 +26,7 @@ from appliance.errors import CourierError, KeyFileError
 from appliance.gate import Gate
 from appliance.keeper import Desk, Keeper, KeeperError, Over
 from appliance.outbox import Outbox
+from appliance.trust import audit, keys
 
 PUBLISHING = {"os.remove", "os.rename", "os.mkdir", "os.truncate"}
 
@@ -70,7 +71,8 @@ def sealing_key(keeping: Keeper, bench: workbench.Workbench) -> str:
 
 def end_window(site: Site, folder: keys.KeyFolder) -> None:
     """As if the window had ended a minute ago."""
-    from appliance import arming, envelope
+    from appliance import arming
+    from appliance.trust import envelope
 
     record = deployment.read_armed(site, folder)
     over = record.model_copy(update={"not_after": time.time() - 60})
@@ -172,7 +174,8 @@ def test_a_user_that_this_machine_does_not_know_is_left_out(caplog: pytest.LogCa
 
 def test_a_clock_set_back_does_not_keep_a_window_open(keeping: Keeper, bench: workbench.Workbench) -> None:
     """In the boot of the arming the steady clock tells; here the arming's own clock stood an hour later than ours."""
-    from appliance import arming, clock, envelope
+    from appliance import arming, clock
+    from appliance.trust import envelope
 
     record, now = deployment.read_armed(keeping.site, bench.folder), clock.read_point()
     point = now.model_copy(update={"wall": now.wall + 3600})

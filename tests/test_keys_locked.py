@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance import admission, keys, locker
 from appliance.errors import KeyFileError
+from appliance.trust import admission, keys, locker
 
 SECRET = "four random words here"
 

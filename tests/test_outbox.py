@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from appliance import seal
 from appliance.errors import CourierError
 from appliance.limits import LIMITS
 from appliance.outbox import Clock, Outbox, OutboxError
 from appliance.records import Header
+from appliance.trust import seal
 
 
 def header_of(container: bytes) -> Header:

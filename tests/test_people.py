@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from appliance import audit
+from appliance.trust import audit
 from control.people import FILE, Cost, People, PeopleError
 from control.people_cli import people_app
 

@@ -20,12 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_tail import publish
 
-from appliance import envelope, erasure, keys, seal
-from appliance.audit import Anchor
+from appliance import erasure
 from appliance.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.records import Alert, CourierState
+from appliance.trust import envelope, keys, seal
+from appliance.trust.audit import Anchor
 from control.broker import Broker
 from control.fleet import Fleet
 from control.inbox import Reason

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 
-from appliance.audit import Anchor
 from appliance.erasure import Receipt
 from appliance.identifiers import uuid7
 from appliance.records import Health, StageTimes
+from appliance.trust.audit import Anchor
 from control import ledger_cli
 from control.adjudication import LedgerError
 from control.ledger_file import reading

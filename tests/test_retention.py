@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from appliance import audit
 from appliance.errors import KeyFileError
+from appliance.trust import audit
 from control import ledger_cli, retention, retention_proof
 from control.adjudication import LedgerError
 from control.ledger import Ledger

@@ -18,10 +18,10 @@ from test_receive import receipt
 from test_tail import publish
 from typer.testing import CliRunner
 
-from appliance import seal
 from appliance.limits import LIMITS
 from appliance.recall import Recall
 from appliance.records import CourierState
+from appliance.trust import seal
 from control import schemas, subscriber
 from control.broker import Broker
 from control.cli import app

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner, Key
 
-from appliance import keys, seal
 from appliance.errors import SealError
 from appliance.limits import LIMITS
 from appliance.records import Header
+from appliance.trust import keys, seal
 
 
 class Pair:

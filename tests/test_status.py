@@ -13,7 +13,7 @@ import workbench
 from rich.console import Console
 from typer.testing import CliRunner
 
-from appliance import arming, deployment, envelope, figures, status, status_cli
+from appliance import arming, deployment, figures, status, status_cli
 from appliance.bluelist import share
 from appliance.cli import app
 from appliance.config import CameraPart, UnitConfig, UnitPart
@@ -21,6 +21,7 @@ from appliance.deployment import Site
 from appliance.link import Greeting
 from appliance.records import CameraHealth, Health, StageTimes
 from appliance.status import Status
+from appliance.trust import envelope
 
 
 def health(**changes: object) -> Health:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from appliance import admission, config, keys
+from appliance import config
 from appliance.cli import app
+from appliance.trust import admission, keys
 
 ROOT = Path(__file__).parent.parent
 SYSTEMD = ROOT / "systemd"

@@ -17,11 +17,11 @@ from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually
 from rich.console import Console
 from test_courier import Listener, courier_in_thread, linked
 
-from appliance import keys
 from appliance.courier import CourierSettings
 from appliance.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
 from appliance.pace import Wake
 from appliance.records import Alert
+from appliance.trust import keys
 from control.broker import Broker
 from control.subscriber import Subscriber, client_id
 from control.tail import Tail, Until, tail_table

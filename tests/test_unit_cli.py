@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance import keys, watchlist
+from appliance import watchlist
 from appliance.records import Models
+from appliance.trust import keys
 from demo import rehearsal
 from demo.run import ASSETS
 
@@ -111,7 +112,7 @@ def test_each_mistake_is_one_line_with_its_own_exit_code(config: Path, damage: C
 def test_a_clock_before_the_window_is_told_and_nothing_is_captured(prepared: rehearsal.Rehearsal, config: Path) -> None:
     """The list begins tomorrow: the unit says so and refuses."""
     folder = keys.load(config.parent / "keys")
-    from appliance.seal import open_sealed, take_apart
+    from appliance.trust.seal import open_sealed, take_apart
 
     blob = (config.parent / "watchlist.blw").read_bytes()
     sealed = take_apart(blob, len(blob))

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 
-from appliance import keys, seal, watchlist
+from appliance import watchlist
 from appliance.errors import WatchlistError
 from appliance.limits import LIMITS
 from appliance.records import Header, Models
+from appliance.trust import keys, seal
 from appliance.watchlist import Entry, Manifest
 
 NOW = 1_800_000_000.0

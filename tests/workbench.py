@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import admission, envelope, keys, order, packs
+from appliance import order, packs
 from appliance import preflight as preflights
 from appliance.arming import Confirmed
 from appliance.calibration import Calibration, FalseMatch, Operating
@@ -26,6 +26,7 @@ from appliance.embed import unit
 from appliance.packs import Pack
 from appliance.place import PositionSource
 from appliance.records import Floats, Models
+from appliance.trust import admission, envelope, keys
 from provisioning import authority, cohort, issue, ordering, preflight, references
 from provisioning.base import Base, open_base
 from provisioning.fields import Reference

@@ -14,13 +14,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from securesystemslib.dsse import Envelope as DsseEnvelope
 
 from appliance import config as configs
-from appliance import envelope, keys
 from appliance.attest import kit as attest_kit
 from appliance.attest import page as attest_page
 from appliance.attest import record as attest_record
 from appliance.attest.record import Attestation, AttestError, short_digest
 from appliance.errors import SealError
 from appliance.limits import LIMITS
+from appliance.trust import envelope, keys
 from appliance.watchlist import utc
 
 _out, _err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)

@@ -19,11 +19,11 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
-from appliance import envelope, keys
 from appliance.config import DecidePart, DetectPart, ExtractPart, TrackPart
 from appliance.errors import SealError
 from appliance.order import Digest, Name
 from appliance.records import Models, Record
+from appliance.trust import envelope, keys
 from appliance.watchlist import utc
 
 KIND = "canary-kit"

@@ -10,12 +10,12 @@ from typing import Literal
 from pydantic import Field
 from securesystemslib.signer import Key
 
-from appliance import envelope
 from appliance.attest.kit import HELD, Encoding, Kind
 from appliance.errors import BluelampError, SealError
-from appliance.keys import Roster
 from appliance.order import Digest, Name
 from appliance.records import Models, Record
+from appliance.trust import envelope
+from appliance.trust.keys import Roster
 
 KIND = "attestation"
 CORES = "core files"  # the surface where not even an empty piece may be

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import cv2
 
-from appliance import deployment, keys, packs
+from appliance import deployment, packs
 from appliance.attest import needles as attest_needles
 from appliance.attest.kit import OpenKit
 from appliance.config import UnitConfig
 from appliance.detect import Detector
 from appliance.embed import Embedder
+from appliance.trust import keys
 
 
 def rederived(kit: OpenKit, config: UnitConfig, folder: keys.KeyFolder) -> OpenKit:

@@ -16,10 +16,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from appliance import link, seal
+from appliance import link
 from appliance.attest.record import AttestError
 from appliance.errors import CourierError, SealError
 from appliance.limits import LIMITS
+from appliance.trust import seal
 
 _KEPT = 256 << 20  # bytes of a recording
 _WAIT = 30.0  # seconds: for a capture to begin, for a relay to be let go

@@ -7,16 +7,17 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from appliance import arming, clock, deployment, keys, layout, order
+from appliance import arming, clock, deployment, layout, order
 from appliance.arming import Armed, Step
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
-from appliance.keys import KeyFolder
 from appliance.limits import LIMITS
 from appliance.order import Order
 from appliance.place import GpsdPosition, PositionSource
 from appliance.sources import kind_of
+from appliance.trust import keys
+from appliance.trust.keys import KeyFolder
 from appliance.watchlist import Watchlist, utc
 
 _FIX_SECONDS = 3.0  # how long a receiver may take to say where it is

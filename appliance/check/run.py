@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from appliance import deployment, figures, keys, layout, unit
+from appliance import deployment, figures, layout, unit
 from appliance.check import machine as check_machine
 from appliance.check import order as check_order
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
+from appliance.trust import keys
 from appliance.watchlist import Watchlist, utc
 
 

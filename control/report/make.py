@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from appliance.bluelist import Share
-from appliance.keys import write_public
+from appliance.trust.keys import write_public
 from control import case_rows
 from control.ledger_file import reading
 from control.report import figures as report_figures

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from securesystemslib.signer import Key
 
-from appliance import audit
 from appliance.errors import SealError
+from appliance.trust import audit
 
 
 @dataclass(frozen=True)

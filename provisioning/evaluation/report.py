@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
-from appliance import envelope
 from appliance.calibration import Digest
 from appliance.records import Models, Record
+from appliance.trust import envelope
 from provisioning.evaluation import page
 
 KIND = "accuracy-report"

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import admission, keys, locker
 from appliance.errors import KeyFileError
 from appliance.limits import LIMITS
+from appliance.trust import admission, keys, locker
 
 Folder = Annotated[Path, typer.Argument(help="The key folder of this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

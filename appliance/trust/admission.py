@@ -23,10 +23,10 @@ from cryptography.x509.oid import NameOID
 from pydantic import Field
 from securesystemslib.signer import Key
 
-from appliance import envelope, keys, locker
 from appliance.errors import KeyFileError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Record
+from appliance.trust import envelope, keys, locker
 
 SEALING_KEYS = 32  # deployments a unit can serve before it must be admitted again
 REQUEST, ADMISSION = "request", "admission"

@@ -32,10 +32,10 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
-from appliance import locker
 from appliance.errors import KeyFileError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Record
+from appliance.trust import locker
 
 MachineRole = Literal["unit", "control", "authority"]
 RecordType = TypeVar("RecordType", bound=BaseModel)

@@ -28,8 +28,8 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, Signer
 
 from appliance.errors import SealError
-from appliance.keys import write_public
 from appliance.records import Record
+from appliance.trust.keys import write_public
 
 Act = Literal[
     "collection", "alteration", "consultation", "disclosure", "combination", "erasure", "keys", "order", "arming"
