@@ -19,7 +19,7 @@ from appliance.check import cli as check_cli
 from appliance.console import run_app
 from appliance.detect import Detector
 from appliance.embed import Embedder
-from appliance.mqtt import BrokerAddress
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust.cli import keys_app
 from appliance.view import cli as view_cli
 

@@ -22,16 +22,17 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from appliance import link, tls
+from appliance import link
 from appliance.console import complain
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
 from appliance.forward import SETTLE, Forwarder
 from appliance.gate import Gate
 from appliance.limits import LIMITS
 from appliance.link import Greeting, Hello, Reply
-from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox, OutboxError
 from appliance.records import Record
+from appliance.transport import tls
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import seal
 
 _CONNECTIONS = 4  # vision has one; a restarted one may overlap with its predecessor

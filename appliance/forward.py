@@ -17,13 +17,13 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance import mqtt, tls
 from appliance.errors import BluelampError, CourierError
 from appliance.limits import LIMITS
-from appliance.mqtt import Connection, Handlers, Message, MqttError, Peer, Received
 from appliance.outbox import Outbox, Row
 from appliance.pace import Backoff, Wake
 from appliance.records import CourierState, Header
+from appliance.transport import mqtt, tls
+from appliance.transport.mqtt import Connection, Handlers, Message, MqttError, Peer, Received
 from appliance.trust.seal import payload_type
 
 WINDOW = 16  # envelopes on their way at once

@@ -16,8 +16,8 @@ from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
 from appliance.deployment import Site
 from appliance.link import make_folder
-from appliance.mqtt import BrokerAddress
-from appliance.tls import TlsFiles, common_name
+from appliance.transport.mqtt import BrokerAddress
+from appliance.transport.tls import TlsFiles, common_name
 
 
 def socket_path(config: UnitConfig) -> Path:

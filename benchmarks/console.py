@@ -32,8 +32,8 @@ from playwright.sync_api import Page, sync_playwright
 from appliance.console import complain
 from appliance.errors import BluelampError, ConfigError, CourierError
 from appliance.limits import LIMITS
-from appliance.mqtt import BrokerAddress
 from appliance.records import Candidate
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import seal
 from benchmarks.delivery import linked, probe_of, sealer_of
 from control.broker import BrokerFiles, running_broker

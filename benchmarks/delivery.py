@@ -24,10 +24,10 @@ from appliance.console import complain
 from appliance.courier import CourierSettings, spawn
 from appliance.errors import BluelampError, CourierError
 from appliance.link import CourierLink
-from appliance.mqtt import BrokerAddress
 from appliance.records import Candidate, Models, Probe, Quality, Sighting
 from appliance.sealer import Sealer, Sender
-from appliance.tls import TlsFiles
+from appliance.transport.mqtt import BrokerAddress
+from appliance.transport.tls import TlsFiles
 from appliance.trust import keys
 from control.broker import BrokerFiles, running_broker
 from control.inbox import Opened

@@ -20,7 +20,7 @@ import typer
 
 from appliance.console import run_app
 from appliance.errors import BluelampError
-from appliance.mqtt import ROOT, BrokerAddress
+from appliance.transport.mqtt import ROOT, BrokerAddress
 
 _HERE = Path(__file__).parent / "mosquitto"
 _START_SECONDS = 15.0

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from appliance.console import run_app
-from appliance.mqtt import BrokerAddress
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust.cli import keys_app
 from control import broker as broker_commands
 from control import deployment_cli, ledger_cli, people_cli, recalls, schemas, serve_cli

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from appliance import tls
 from appliance.errors import BluelampError
-from appliance.mqtt import Received
 from appliance.records import CourierState
+from appliance.transport import tls
+from appliance.transport.mqtt import Received
 from appliance.trust import keys
 from control.inbox import Inbox, Opened, Reason, RefusedError
 

@@ -27,8 +27,8 @@ from securesystemslib.signer import Key
 
 from appliance.errors import BluelampError, SealError
 from appliance.limits import LIMITS
-from appliance.mqtt import ROOT
 from appliance.records import Alert, CourierState, Header, Health, Record
+from appliance.transport.mqtt import ROOT
 from appliance.trust import seal
 from appliance.trust.keys import KeyFolder, Roster
 from control.bounds import unbelievable

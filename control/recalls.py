@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from appliance import mqtt, recall, tls
+from appliance import recall
 from appliance.errors import BluelampError, SealError
 from appliance.limits import LIMITS
-from appliance.mqtt import BrokerAddress, Connection, Handlers, Message, Peer
 from appliance.pace import Wake
 from appliance.recall import Recall
+from appliance.transport import mqtt, tls
+from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer
 from appliance.trust import keys
 from control.subscriber import SESSION_SECONDS, client_id
 

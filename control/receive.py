@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import erasure, tls
+from appliance import erasure
 from appliance.errors import BluelampError, SealError
-from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
+from appliance.transport import tls
+from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust.keys import KeyFolder, write_public
 from control.bounds import unbelievable
 from control.desk import Desk, Hearers

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from appliance.errors import ConfigError
-from appliance.mqtt import BrokerAddress
+from appliance.transport.mqtt import BrokerAddress
 from control.listen import Listen
 
 _SWITCH_SECONDS = 0.0005

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.errors import BluelampError, ConfigError
-from appliance.mqtt import BrokerAddress
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys
 from control import dossiers, retention
 from control.bridge import Bridge

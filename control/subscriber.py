@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from appliance import mqtt, tls
 from appliance.errors import BluelampError
-from appliance.mqtt import BrokerAddress, Connection, Handlers, Peer, Received
 from appliance.pace import Backoff, Wake
+from appliance.transport import mqtt, tls
+from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Peer, Received
 from appliance.trust import keys
 
 SESSION_SECONDS = 48 * 3600  # how long the broker keeps alerts for a control room that is away

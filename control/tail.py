@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from appliance import tls
 from appliance.errors import BluelampError
-from appliance.mqtt import BrokerAddress
 from appliance.records import Alert, CourierState, Health
+from appliance.transport import tls
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys
 from control.desk import Desk, Hearers
 from control.inbox import Opened, Reason, RefusedError

@@ -20,7 +20,7 @@ from pathlib import Path
 from appliance import order, packs
 from appliance import preflight as preflights
 from appliance.errors import BluelampError
-from appliance.mqtt import BrokerAddress
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import admission, envelope
 from control.broker import BrokerFiles, running_broker
 from control.inbox import Opened

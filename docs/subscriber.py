@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from appliance import tls
-from appliance.mqtt import BrokerAddress, Received
+from appliance.transport import tls
+from appliance.transport.mqtt import BrokerAddress, Received
 from appliance.trust import keys
 from control.inbox import Inbox, RefusedError
 from control.subscriber import Subscriber, client_id

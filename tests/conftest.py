@@ -19,9 +19,9 @@ from securesystemslib.signer import CryptoSigner
 
 from appliance.courier import CourierSettings
 from appliance.identifiers import uuid7
-from appliance.mqtt import BrokerAddress
 from appliance.records import Alert, Header, Health, Models, StageTimes
-from appliance.tls import TlsFiles
+from appliance.transport.mqtt import BrokerAddress
+from appliance.transport.tls import TlsFiles
 from appliance.trust import keys, seal
 from control.broker import Broker, BrokerError, BrokerFiles, find_mosquitto, free_port, running_broker
 

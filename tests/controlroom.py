@@ -9,9 +9,9 @@ from pathlib import Path
 
 from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines
 
-from appliance.mqtt import topic
 from appliance.order import Assessments, Order, Place, Retention, UnitList
 from appliance.records import Models
+from appliance.transport.mqtt import topic
 from appliance.trust.audit import Audit
 from control.inbox import Inbox
 from control.ledger import Ledger

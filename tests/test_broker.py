@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import CONTROL, Machines, tls_of
 
-from appliance.mqtt import REFUSED, Connection, Handlers, Message, MqttError, Peer, Received, topic
 from appliance.pace import Wake
-from appliance.tls import TlsFiles, tls_context
+from appliance.transport.mqtt import REFUSED, Connection, Handlers, Message, MqttError, Peer, Received, topic
+from appliance.transport.tls import TlsFiles, tls_context
 from control import broker as brokers
 from control.broker import Broker, BrokerError, BrokerFiles, free_port, render_acl, render_config, running_broker
 

@@ -24,10 +24,10 @@ from appliance.config import BeaconPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import CourierSettings, run_courier
 from appliance.deployment import Site
 from appliance.limits import LIMITS
-from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
 from appliance.records import CameraHealth, Health, Image, StageTimes
 from appliance.running import ask_courier
+from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys, seal
 from demo.run import ASSETS
 from provisioning import ordering

@@ -17,9 +17,9 @@ import pytest
 from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually
 from consoleroom import PASSWORD, PORTRAITS, STAFF
 
-from appliance.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
 from appliance.pace import Wake
 from appliance.records import CameraHealth, CourierState, Health, StageTimes
+from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
 from control.broker import Broker, free_port
 from control.listen import Listen
 from control.room import Room

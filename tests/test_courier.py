@@ -24,9 +24,9 @@ from appliance.courier import CourierSettings, run_courier, spawn
 from appliance.errors import ConfigError, KeyFileError
 from appliance.forward import SETTLE
 from appliance.link import CourierLink
-from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
-from appliance.tls import HUNG_UP
+from appliance.transport.mqtt import BrokerAddress
+from appliance.transport.tls import HUNG_UP
 from appliance.trust import keys
 from control.broker import Broker, free_port
 from control.inbox import Opened, Reason

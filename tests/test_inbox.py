@@ -15,8 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from appliance.limits import LIMITS
-from appliance.mqtt import topic
 from appliance.records import CourierState, Header
+from appliance.transport.mqtt import topic
 from appliance.trust import seal
 from control.chain import Fit
 from control.inbox import Inbox, Opened, Reason, RefusedError

@@ -22,9 +22,9 @@ from appliance.errors import CourierError
 from appliance.forward import Forwarder
 from appliance.limits import LIMITS
 from appliance.link import CourierLink, Greeting, Hello, Reply
-from appliance.mqtt import BrokerAddress
 from appliance.outbox import Outbox
 from appliance.records import Header
+from appliance.transport.mqtt import BrokerAddress
 
 Settings = Callable[..., CourierSettings]
 NOWHERE = BrokerAddress(host="127.0.0.1", port=9)

@@ -12,8 +12,8 @@ from controlroom import ANN, NOON, order
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.errors import ConfigError
-from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.records import CameraHealth, CourierState
+from appliance.transport.mqtt import BrokerAddress, Received, topic
 from control.broker import free_port
 from control.fleet import Fleet
 from control.ledger import Ledger

@@ -23,8 +23,8 @@ from test_tail import publish
 from appliance import erasure
 from appliance.erasure import Receipt
 from appliance.limits import LIMITS
-from appliance.mqtt import BrokerAddress, Received, topic
 from appliance.records import Alert, CourierState
+from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust import envelope, keys, seal
 from appliance.trust.audit import Anchor
 from control.broker import Broker

@@ -22,9 +22,9 @@ from test_watchdog import Manager
 from appliance import courier, figures, link, supervise
 from appliance.courier import CourierSettings
 from appliance.errors import BluelampError
-from appliance.mqtt import BrokerAddress
 from appliance.supervise import RESTARTS, CourierChild, Ended, summary_of
-from appliance.tls import TlsFiles
+from appliance.transport.mqtt import BrokerAddress
+from appliance.transport.tls import TlsFiles
 from appliance.trust import locker
 from demo import rehearsal
 from demo.run import ASSETS

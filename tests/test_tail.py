@@ -18,9 +18,9 @@ from rich.console import Console
 from test_courier import Listener, courier_in_thread, linked
 
 from appliance.courier import CourierSettings
-from appliance.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
 from appliance.pace import Wake
 from appliance.records import Alert
+from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
 from appliance.trust import keys
 from control.broker import Broker
 from control.subscriber import Subscriber, client_id

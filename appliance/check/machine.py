@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from appliance import layout, meter, sandbox, scene, tls
+from appliance import layout, meter, sandbox, scene
 from appliance.beacon import open_beacon
 from appliance.check.line import Line, tried
 from appliance.config import BeaconPart, CameraPart, UnitConfig
@@ -20,6 +20,7 @@ from appliance.errors import CaptureError, CourierError
 from appliance.records import Health, Image
 from appliance.running import ask_courier
 from appliance.sources import kind_of, open_source
+from appliance.transport import tls
 
 _ROOM = 200_000_000  # bytes; an outbox of some 5,000 alerts with their chips
 _MEMORY = 500_000_000  # bytes; vision with 10,000 references, its courier, and a little air

@@ -23,7 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from appliance.errors import ConfigError, CourierError
 from appliance.pace import Wake
 from appliance.records import Record
-from appliance.tls import HUNG_UP, TlsFiles, explain, tls_context
+from appliance.transport.tls import HUNG_UP, TlsFiles, explain, tls_context
 
 ROOT = "bluelamp/v1"
 TAKEN_OVER = 0x8E  # MQTT 5 reason code: another client connected with our client id
