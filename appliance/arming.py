@@ -29,17 +29,18 @@ from dataclasses import dataclass, field
 from pydantic import Field
 from securesystemslib.signer import Key
 
-from appliance import clock, order, performance, place
+from appliance import clock, place
 from appliance.clock import ClockPoint, SteadyClock
 from appliance.erasure import Reason
 from appliance.errors import SealError
-from appliance.order import GREATEST_FPIR, Order, OrderError
+from appliance.formats import order, performance
+from appliance.formats.order import GREATEST_FPIR, Order, OrderError
+from appliance.formats.preflight import KIND as PREFLIGHT
+from appliance.formats.preflight import Preflight
+from appliance.formats.watchlist import Watchlist, utc
 from appliance.place import Position, PositionSource
-from appliance.preflight import KIND as PREFLIGHT
-from appliance.preflight import Preflight
 from appliance.records import Models, Record
 from appliance.trust.envelope import read as read_signed
-from appliance.watchlist import Watchlist, utc
 
 KIND = "armed"
 

@@ -17,20 +17,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import arming, calibration, clock, erasure, recall, watchlist
+from appliance import arming, calibration, clock, erasure
 from appliance.arming import Armed, Confirmed, Evidence, Permit, Step
 from appliance.clock import SteadyClock
 from appliance.erasure import Ending, Reason, Receipt
 from appliance.errors import KeyFileError, PackError, WatchlistError
+from appliance.formats import recall, watchlist
+from appliance.formats.order import Order, OrderError
+from appliance.formats.performance import REPORT_BYTES
+from appliance.formats.watchlist import Watchlist
 from appliance.limits import LIMITS
-from appliance.order import Order, OrderError
 from appliance.packs import Pack
-from appliance.performance import REPORT_BYTES
 from appliance.place import PositionSource
 from appliance.records import Models
 from appliance.trust import audit, envelope, keys, seal
 from appliance.trust.audit import Audit
-from appliance.watchlist import Watchlist
 
 
 @dataclass(frozen=True)

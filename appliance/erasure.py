@@ -25,9 +25,9 @@ from pydantic import Field
 from securesystemslib.signer import Key
 
 from appliance.errors import SealError
+from appliance.formats.order import Digest, Name
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
-from appliance.order import Digest, Name
 from appliance.records import Header, Record
 from appliance.trust import envelope, keys, seal
 from appliance.trust.audit import Anchor, Audit

@@ -14,15 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import deployment, keeper, layout, order, packs
+from appliance import deployment, keeper, layout, packs
 from appliance.arming import Confirmed, Step
 from appliance.bluelist import Pressed, PressLog
 from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
 from appliance.errors import ConfigError
+from appliance.formats import order
+from appliance.formats.order import Order, OrderError
 from appliance.keeper import Keeper, NoKeeperError, Over, keeper_of
 from appliance.limits import LIMITS
-from appliance.order import Order, OrderError
 from appliance.trust import keys
 
 Config = Annotated[

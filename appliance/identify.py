@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import hnswlib
 import numpy as np
 
+from appliance.formats.watchlist import Watchlist
 from appliance.records import Candidate, Floats, Probe
-from appliance.watchlist import Watchlist
 
 _LINKS, _BUILD_EFFORT, _SEARCH_EFFORT = 24, 200, 160
 _CHECKS = 256  # probes of the recall check

@@ -24,18 +24,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from appliance import deployment, order, preflight, refresh, watchlist
+from appliance import deployment, refresh
 from appliance.arming import Armed
 from appliance.deployment import Site
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
+from appliance.formats import order, preflight, watchlist
+from appliance.formats.order import Order, OrderError
+from appliance.formats.watchlist import Watchlist, utc
 from appliance.intake_folder import Delivery, File, IntakeError, Kind
 from appliance.limits import LIMITS
-from appliance.order import Order, OrderError
 from appliance.records import Models
 from appliance.trust import admission, audit, keys, seal
 from appliance.trust.envelope import read as read_signed
 from appliance.trust.keys import KeyFolder, Roster
-from appliance.watchlist import Watchlist, utc
 
 Outcome = Literal["taken", "here", "other", "refused"]
 

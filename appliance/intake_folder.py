@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.errors import SealError
+from appliance.formats.performance import REPORT_BYTES
 from appliance.limits import LIMITS
-from appliance.performance import REPORT_BYTES
 from appliance.trust.envelope import DOCUMENT_BYTES
 
 Kind = Literal["roster", "order", "preflight", "report", "watchlist"]

@@ -27,10 +27,10 @@ from appliance.config import UnitConfig
 from appliance.deployment import Site
 from appliance.erasure import SEALED, Reason, destroy
 from appliance.errors import BluelampError, ConfigError, CourierError
+from appliance.formats.order import Name
 from appliance.gate import Gate
 from appliance.limits import LIMITS
 from appliance.link import CourierLink
-from appliance.order import Name
 from appliance.records import Record
 from appliance.trust import keys, seal
 

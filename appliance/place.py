@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from appliance.order import Degrees
+from appliance.formats.order import Degrees
 
 STALE_SECONDS = 60.0
 _METRES_PER_DEGREE = 111_320.0

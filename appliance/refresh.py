@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.errors import SealError, WatchlistError
-from appliance.order import Order
-from appliance.watchlist import Watchlist
+from appliance.formats.order import Order
+from appliance.formats.watchlist import Watchlist
 
 Opener = Callable[[int], Watchlist]  # least version to the opened list
 

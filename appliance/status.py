@@ -16,13 +16,14 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from appliance import arming, figures, layout, meter, order
+from appliance import arming, figures, layout, meter
 from appliance.arming import Armed
 from appliance.bluelist import Share, share
 from appliance.config import UnitConfig
 from appliance.errors import BluelampError
+from appliance.formats import order
+from appliance.formats.order import Order
 from appliance.link import Greeting
-from appliance.order import Order
 from appliance.records import Health, Record
 from appliance.running import ask_courier
 from appliance.trust import audit, envelope, keys

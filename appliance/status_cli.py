@@ -18,9 +18,9 @@ from appliance import config as configs
 from appliance.bluelist import Share
 from appliance.check.machine import HOT
 from appliance.check.order import span
+from appliance.formats.watchlist import utc
 from appliance.records import Health
 from appliance.status import STALE_SECONDS, Status, look
-from appliance.watchlist import utc
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")

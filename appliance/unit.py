@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from appliance import deployment, golden, packs, watchlist
+from appliance import deployment, golden, packs
 from appliance.arming import Permit
 from appliance.beacon import Beacon
 from appliance.bluelist import BlueList, PressLog, monitor
@@ -26,12 +26,14 @@ from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.errors import ConfigError
 from appliance.extract import Extractor, ExtractRules
+from appliance.formats import watchlist
+from appliance.formats.order import OrderError
+from appliance.formats.watchlist import Watchlist, utc
 from appliance.identify import Identifier
 from appliance.keeper import Over
 from appliance.layout import site_of, socket_path
 from appliance.link import CourierLink
 from appliance.mailbox import Bell
-from appliance.order import OrderError
 from appliance.records import Health, Models
 from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
@@ -40,7 +42,6 @@ from appliance.track import Tracker, TrackRules
 from appliance.trust import keys
 from appliance.vision import Allowed, Lane, Summary, Vision
 from appliance.watchdog import Watchdog
-from appliance.watchlist import Watchlist, utc
 
 GREETING_SECONDS = 5.0  # how long to wait for the courier to say where the chain of alerts stands
 DELIVERY_SECONDS = 15.0  # how long to wait at the end until the courier has stored everything

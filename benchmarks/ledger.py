@@ -23,8 +23,8 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
+from appliance.formats.order import Assessments, Order, Place, UnitList
 from appliance.identifiers import uuid7
-from appliance.order import Assessments, Order, Place, UnitList
 from appliance.records import Alert, Header, Models
 from appliance.trust.audit import Audit
 from control import retention, retention_proof

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from pydantic import ValidationError
 
 from appliance.errors import BluelampError
-from appliance.order import Retention
+from appliance.formats.order import Retention
 from appliance.records import Record
 from control.records import Case, CaseFacts, Engagement, Judgement, Member, Outcome, State, Verdict
 

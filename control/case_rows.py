@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from appliance.order import Order
+from appliance.formats.order import Order
 from control.records import Case, Engagement, Judgement, ReferencePicture
 from control.vault import DataKey
 

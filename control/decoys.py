@@ -16,9 +16,9 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from appliance.dossier import Decoy
+from appliance.formats.dossier import Decoy
+from appliance.formats.order import Order
 from appliance.identifiers import uuid7
-from appliance.order import Order
 from control.dossiers import Pool
 from control.fleet import Fleet
 from control.ledger import Ledger

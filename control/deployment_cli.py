@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from appliance.formats.watchlist import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from appliance.watchlist import utc
 from control import dossiers, holdings
 from control.ledger import Ledger
 from control.ledger_file import reading

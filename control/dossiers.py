@@ -19,14 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import dossier, order
-from appliance.dossier import Decoy, Dossier, DossierError
 from appliance.errors import BluelampError, SealError
+from appliance.formats import dossier, order
+from appliance.formats.dossier import Decoy, Dossier, DossierError
+from appliance.formats.order import Order
+from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
-from appliance.order import Order
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from appliance.watchlist import utc
 from control.ledger import Ledger
 from control.records import Deployment, ReferencePicture
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from appliance.order import Order
+from appliance.formats.order import Order
 from control import case_rows, holdings
 
 _LINKS_KEPT = 14 * 86400.0  # seconds in which a container is known again; the broker keeps one two days at most

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Iterable
 
 from appliance.erasure import Receipt
+from appliance.formats.order import Order
 from appliance.identifiers import uuid7
-from appliance.order import Order
 from appliance.records import Health
 from control.records import Deployment, ReferencePicture
 from control.vault import DataKey

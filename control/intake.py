@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 
-from appliance.order import Order, Retention
+from appliance.formats.order import Order, Retention
 from appliance.records import Alert
 from control.records import Case
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
 
-from appliance.order import Retention
+from appliance.formats.order import Retention
 from appliance.records import Alert
 from control import adjudication, case_rows, erasures, holdings
 from control.adjudication import LedgerError, checked

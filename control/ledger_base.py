@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from appliance.erasure import Receipt
-from appliance.order import Order
+from appliance.formats.order import Order
 from appliance.records import Health
 from control import case_rows, holdings
 from control.adjudication import LedgerError

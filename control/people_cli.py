@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from appliance.formats.watchlist import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from appliance.watchlist import utc
 from control.people import ROLES, People, PeopleError
 from control.records import Role
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from appliance import recall
 from appliance.errors import BluelampError, SealError
+from appliance.formats import recall
+from appliance.formats.recall import Recall
 from appliance.limits import LIMITS
 from appliance.pace import Wake
-from appliance.recall import Recall
 from appliance.transport import mqtt, tls
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer
 from appliance.trust import keys

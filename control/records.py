@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from appliance.formats.order import Order
 from appliance.limits import LIMITS
-from appliance.order import Order
 from appliance.records import CourierState, Health, Record
 
 NOTE = 500  # characters of a note that a human types

@@ -11,11 +11,11 @@ from typing import Any
 
 import typer
 
-from appliance import dossier, watchlist
 from appliance.erasure import Receipt
-from appliance.order import Order
-from appliance.preflight import Preflight
-from appliance.recall import Recall
+from appliance.formats import dossier, watchlist
+from appliance.formats.order import Order
+from appliance.formats.preflight import Preflight
+from appliance.formats.recall import Recall
 from appliance.records import Alert, CourierState, Header, Health, Record
 from appliance.trust import keys
 from appliance.trust.admission import Admission, Request

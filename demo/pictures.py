@@ -23,9 +23,9 @@ import typer
 from playwright.sync_api import Browser, Page, sync_playwright
 from securesystemslib.signer import CryptoSigner
 
+from appliance.formats.order import Assessments, Order, Place, UnitList
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
-from appliance.order import Assessments, Order, Place, UnitList
 from appliance.records import Alert, CameraHealth, CourierState, Header, Health, Models, StageTimes
 from control.fleet import Fleet
 from control.inbox import Opened

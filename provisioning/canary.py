@@ -24,10 +24,10 @@ from appliance.config import DetectPart
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.errors import EnrolmentError
+from appliance.formats.watchlist import Entry, Manifest, Watchlist
 from appliance.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import envelope, keys
-from appliance.watchlist import Entry, Manifest, Watchlist
 from provisioning import issue, pictures, table
 from provisioning.base import Base
 from provisioning.fields import Reference

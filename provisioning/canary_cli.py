@@ -10,7 +10,7 @@ from rich.console import Console
 
 from appliance import packs
 from appliance.attest import needles as attest_needles
-from appliance.watchlist import utc
+from appliance.formats.watchlist import utc
 from provisioning.base import open_base
 from provisioning.canary import Wanted, make
 from provisioning.enrol_cli import BaseFolder, Detector, Embedder

@@ -18,8 +18,8 @@ import numpy as np
 
 from appliance.embed import unit
 from appliance.errors import EnrolmentError
+from appliance.formats.preflight import Cohort
 from appliance.packs import Pack
-from appliance.preflight import Cohort
 from appliance.records import Floats
 from provisioning import pictures
 from provisioning.base import Base

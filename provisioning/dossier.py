@@ -1,4 +1,4 @@
-"""A deployment's reference pictures, cut and sealed for one control room (format: appliance/dossier.py).
+"""A deployment's reference pictures, cut and sealed for one control room (format: appliance/formats/dossier.py).
 
 One picture a reference: the best of its images by quality, the face in the middle, small. Names and rationales stay.
 """
@@ -17,10 +17,10 @@ from typing import Literal, cast
 import cv2
 import numpy as np
 
-from appliance import dossier
-from appliance.dossier import Decoy, DecoyPair, Manifest, Pictured
 from appliance.errors import EnrolmentError, KeyFileError
 from appliance.extract import picture_of
+from appliance.formats import dossier
+from appliance.formats.dossier import Decoy, DecoyPair, Manifest, Pictured
 from appliance.limits import LIMITS
 from appliance.packs import Pack
 from appliance.quality import assess

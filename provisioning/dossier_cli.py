@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from appliance import packs
-from appliance.watchlist import utc
+from appliance.formats.watchlist import utc
 from provisioning import dossier
 from provisioning.base import open_base
 from provisioning.enrol_cli import BaseFolder, Detector, Json

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from appliance import calibration, watchlist
+from appliance import calibration
 from appliance.errors import EnrolmentError, KeyFileError, PackError, WatchlistError
+from appliance.formats import watchlist
+from appliance.formats.watchlist import Entry, Manifest
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
 from appliance.packs import Pack
 from appliance.records import Models, Record
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
-from appliance.watchlist import Entry, Manifest
 from provisioning.base import Base
 from provisioning.selection import Selection
 

@@ -13,14 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import packs, watchlist
-from appliance import preflight as preflights
+from appliance import packs
 from appliance.errors import EnrolmentError
+from appliance.formats import preflight as preflights
+from appliance.formats import watchlist
+from appliance.formats.preflight import Preflight
+from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
-from appliance.preflight import Preflight
 from appliance.trust import envelope, keys, seal
 from appliance.trust.seal import Sealed
-from appliance.watchlist import utc
 from provisioning import issue as issuing
 from provisioning.base import Base, open_base
 from provisioning.enrol_cli import BaseFolder, Detector, Embedder, Json

@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import order
 from appliance.errors import SealError
 from appliance.field_cli import print_order
-from appliance.performance import REPORT_BYTES
+from appliance.formats import order
+from appliance.formats.performance import REPORT_BYTES
+from appliance.formats.watchlist import utc
 from appliance.trust import audit as logs
 from appliance.trust import keys
-from appliance.watchlist import utc
 from provisioning import issue, ordering, receipts
 from provisioning.base import open_base
 from provisioning.enrol_cli import BaseFolder, Json

@@ -17,12 +17,12 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import Error as SignerError
 from securesystemslib.signer import Signer
 
-from appliance import order, performance, recall
 from appliance.errors import ConfigError, EnrolmentError, KeyFileError
-from appliance.order import Assessments, Order, OrderError, Place, Retention, UnitList
-from appliance.preflight import KIND as PREFLIGHT
-from appliance.preflight import Preflight
-from appliance.recall import Recall
+from appliance.formats import order, performance, recall
+from appliance.formats.order import Assessments, Order, OrderError, Place, Retention, UnitList
+from appliance.formats.preflight import KIND as PREFLIGHT
+from appliance.formats.preflight import Preflight
+from appliance.formats.recall import Recall
 from appliance.records import Record
 from appliance.trust import envelope, keys
 from provisioning import issue

@@ -25,8 +25,8 @@ from scipy.stats import norm
 from appliance import calibration
 from appliance.bluelist import upper
 from appliance.errors import PackError
+from appliance.formats.preflight import LookAlikes, Preflight, Wolf
 from appliance.packs import Pack
-from appliance.preflight import LookAlikes, Preflight, Wolf
 from appliance.records import Floats
 from provisioning.base import Base
 from provisioning.cohort import Strangers

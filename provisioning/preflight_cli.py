@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from appliance import packs
-from appliance import preflight as records
 from appliance.errors import EnrolmentError
-from appliance.order import GREATEST_FPIR
-from appliance.preflight import Preflight
+from appliance.formats import preflight as records
+from appliance.formats.order import GREATEST_FPIR
+from appliance.formats.preflight import Preflight
 from appliance.trust import envelope, keys
 from provisioning import cohort as cohorts
 from provisioning import issue as issuing

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 
-from appliance.preflight import Preflight
-from appliance.watchlist import utc
+from appliance.formats.preflight import Preflight
+from appliance.formats.watchlist import utc
 from provisioning.report import STYLE
 
 _SHOWN = 300

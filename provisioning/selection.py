@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from appliance.errors import EnrolmentError
-from appliance.listing import content_digest
+from appliance.formats.listing import content_digest
 from appliance.packs import Pack
 from appliance.records import Floats, Models
 from provisioning import pictures, references
@@ -32,7 +32,7 @@ class Selection:
 
     @property
     def digest(self) -> str:
-        """What identifies the content (appliance/listing.py)."""
+        """What identifies the content (appliance/formats/listing.py)."""
         pairs = ((r.reference_identifier, r.category) for r in self.rows)
         return content_digest(pairs, self.templates.astype("<f2").tobytes())
 

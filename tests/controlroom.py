@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines
 
-from appliance.order import Assessments, Order, Place, Retention, UnitList
+from appliance.formats.order import Assessments, Order, Place, Retention, UnitList
 from appliance.records import Models
 from appliance.transport.mqtt import topic
 from appliance.trust.audit import Audit

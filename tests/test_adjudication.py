@@ -9,7 +9,7 @@ from controlroom import ANN, BOB, CY, EYE, NOON, SID, SUE, VIC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.order import Retention
+from appliance.formats.order import Retention
 from control import adjudication
 from control.adjudication import GROUPS, LedgerError
 from control.records import NOTE, Case, Engagement, Member, Verdict

@@ -14,14 +14,15 @@ import workbench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import arming, clock, deployment, place, recall
+from appliance import arming, clock, deployment, place
 from appliance.arming import Permit
 from appliance.clock import ClockPoint, SteadyClock
 from appliance.deployment import Site
 from appliance.errors import BluelampError, ConfigError, WatchlistError
-from appliance.order import OrderError
+from appliance.formats import recall
+from appliance.formats.order import OrderError
+from appliance.formats.recall import Recall
 from appliance.place import FilePosition, Position
-from appliance.recall import Recall
 from appliance.refresh import ListWatch
 from appliance.trust import admission, keys
 from provisioning import authority
@@ -135,7 +136,7 @@ def test_a_later_version_arms_only_as_far_as_the_order_allows(bench: workbench.W
 
 def test_an_old_report_by_group_blocks_arming(bench: workbench.Workbench) -> None:
     """Requirement 21: current, for these models, by group."""
-    from appliance import performance
+    from appliance.formats import performance
 
     now = time.time()
     models = bench.models
@@ -409,7 +410,7 @@ def test_gpsd_is_listened_to() -> None:
 
 def test_a_newer_list_is_taken_without_a_restart(bench: workbench.Workbench, site: Site) -> None:
     """Additions as version 2: opened with every check; junk in its place leaves the present list in use."""
-    from appliance import order
+    from appliance.formats import order
 
     content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     current = order.read(site.order.read_bytes(), bench.folder.roster.authority_keys(), 2)
@@ -434,7 +435,7 @@ def test_a_newer_list_is_taken_without_a_restart(bench: workbench.Workbench, sit
 
 
 def test_a_newer_list_below_the_ordered_threshold_is_not_taken(bench: workbench.Workbench, site: Site) -> None:
-    from appliance import order
+    from appliance.formats import order
     from provisioning import issue
 
     content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())

@@ -15,7 +15,7 @@ import pytest
 import workbench
 from conftest import AlertMaker, eventually
 
-from appliance import deployment, order, scene
+from appliance import deployment, scene
 from appliance.check import cli as check_cli
 from appliance.check import machine as check_machine
 from appliance.check import order as check_order
@@ -23,6 +23,7 @@ from appliance.check.line import Line
 from appliance.config import BeaconPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import CourierSettings, run_courier
 from appliance.deployment import Site
+from appliance.formats import order
 from appliance.limits import LIMITS
 from appliance.outbox import Outbox
 from appliance.records import CameraHealth, Health, Image, StageTimes

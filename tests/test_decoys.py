@@ -10,7 +10,7 @@ import pytest
 from conftest import DEPLOYMENT, UNIT, Machines
 from controlroom import ANN, JPEG, NOON, Desk
 
-from appliance.dossier import Decoy, DecoyPair, Pictured
+from appliance.formats.dossier import Decoy, DecoyPair, Pictured
 from appliance.records import CameraHealth, Health, StageTimes
 from control.adjudication import visible
 from control.decoys import Decoys, Rate

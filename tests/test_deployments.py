@@ -14,8 +14,8 @@ import pytest
 import workbench
 from typer.testing import CliRunner, Result
 
-from appliance.dossier import DossierError
 from appliance.errors import BluelampError
+from appliance.formats.dossier import DossierError
 from appliance.trust import admission, audit, keys
 from appliance.trust.audit import Audit
 from control import dossiers

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from appliance import dossier
-from appliance.dossier import Dossier, DossierError, Manifest, Pictured
 from appliance.errors import BluelampError, EnrolmentError, KeyFileError
+from appliance.formats import dossier
+from appliance.formats.dossier import Dossier, DossierError, Manifest, Pictured
 from appliance.limits import LIMITS
 from appliance.records import Header
 from appliance.trust import audit, keys, seal

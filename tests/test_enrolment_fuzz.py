@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import workbench
 
-from appliance import deployment, erasure, order, performance, place, recall, watchlist
+from appliance import deployment, erasure, place
 from appliance.bluelist import PressLog
 from appliance.errors import BluelampError
+from appliance.formats import order, performance, recall, watchlist
 from appliance.trust import admission, audit, keys
 from provisioning import fields, ordering, pictures, policy
 from provisioning.moments import moment

@@ -13,8 +13,8 @@ from appliance import deployment, erasure
 from appliance.deployment import Site
 from appliance.erasure import Receipt
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
+from appliance.formats.order import OrderError
 from appliance.limits import LIMITS
-from appliance.order import OrderError
 from appliance.trust import audit, envelope, keys, seal
 from provisioning import receipts
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import normalise, performance, published
+from appliance import normalise, published
 from appliance.calibration import Calibration
 from appliance.embed import unit
 from appliance.errors import ConfigError
+from appliance.formats import performance
 from appliance.records import Floats, Models
 from provisioning.evaluation import (
     calibrate,

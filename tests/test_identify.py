@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from appliance.decide import Decider, DecideRules, supported
 from appliance.extract import pooled
+from appliance.formats.watchlist import Entry, Manifest, Watchlist
 from appliance.identify import Identifier
 from appliance.records import Candidate, Floats, Image, Models, Probe, Quality, Sighting
-from appliance.watchlist import Entry, Manifest, Watchlist
 
 LENGTH = 64
 

@@ -12,8 +12,8 @@ import workbench
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance import watchlist
 from appliance.errors import BluelampError, ConfigError, EnrolmentError, KeyFileError, PackError, SealError
+from appliance.formats import watchlist
 from appliance.limits import LIMITS
 from appliance.trust import keys, seal
 from provisioning import issue, policy

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, Key
 
-from appliance import order
 from appliance.errors import BluelampError, ConfigError, SealError
-from appliance.order import Order, OrderError
+from appliance.formats import order
+from appliance.formats.order import Order, OrderError
 from appliance.trust import envelope, keys
 from provisioning import authority, ordering
 from provisioning.base import open_base

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance import order
+from appliance.formats import order
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import workbench
 
-from appliance import preflight as records
 from appliance.embed import unit
 from appliance.errors import EnrolmentError
-from appliance.preflight import Preflight
+from appliance.formats import preflight as records
+from appliance.formats.preflight import Preflight
 from appliance.records import Floats
 from appliance.trust import envelope
 from provisioning import cohort, preflight, preflight_report, references

@@ -18,9 +18,9 @@ import pytest
 import workbench
 from typer.testing import CliRunner
 
-from appliance import order
 from appliance.cli import app as unit_app
 from appliance.errors import BluelampError
+from appliance.formats import order
 from control.broker import BrokerFiles, running_broker
 from control.cli import app as control_app
 from control.inbox import Opened

@@ -18,8 +18,8 @@ from test_receive import receipt
 from test_tail import publish
 from typer.testing import CliRunner
 
+from appliance.formats.recall import Recall
 from appliance.limits import LIMITS
-from appliance.recall import Recall
 from appliance.records import CourierState
 from appliance.trust import seal
 from control import schemas, subscriber

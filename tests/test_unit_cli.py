@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance import watchlist
+from appliance.formats import watchlist
 from appliance.records import Models
 from appliance.trust import keys
 from demo import rehearsal

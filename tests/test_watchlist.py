@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 
-from appliance import watchlist
 from appliance.errors import WatchlistError
+from appliance.formats import watchlist
+from appliance.formats.watchlist import Entry, Manifest
 from appliance.limits import LIMITS
 from appliance.records import Header, Models
 from appliance.trust import keys, seal
-from appliance.watchlist import Entry, Manifest
 
 NOW = 1_800_000_000.0
 MODELS = Models(detector="d" * 64, embedder="e" * 64)

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import order, packs
-from appliance import preflight as preflights
+from appliance import packs
 from appliance.arming import Confirmed
 from appliance.calibration import Calibration, FalseMatch, Operating
 from appliance.deployment import Recognisers, Site
 from appliance.embed import unit
+from appliance.formats import order
+from appliance.formats import preflight as preflights
 from appliance.packs import Pack
 from appliance.place import PositionSource
 from appliance.records import Floats, Models

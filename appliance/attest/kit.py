@@ -21,10 +21,10 @@ from pydantic import Field, field_validator
 
 from appliance.config import DecidePart, DetectPart, ExtractPart, TrackPart
 from appliance.errors import SealError
-from appliance.order import Digest, Name
+from appliance.formats.order import Digest, Name
+from appliance.formats.watchlist import utc
 from appliance.records import Models, Record
 from appliance.trust import envelope, keys
-from appliance.watchlist import utc
 
 KIND = "canary-kit"
 KIT_BYTES = envelope.DOCUMENT_BYTES

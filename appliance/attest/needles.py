@@ -26,13 +26,13 @@ from appliance.decide import Decider, DecideRules
 from appliance.detect import Detector
 from appliance.embed import Embedder
 from appliance.extract import Extractor, ExtractRules, picture_of
+from appliance.formats.watchlist import Watchlist
 from appliance.identify import Identifier
 from appliance.packs import Pack
 from appliance.records import Face, Floats, Frame, Image, Probe
 from appliance.runtime import tensor_of
 from appliance.sealer import jpeg
 from appliance.track import Tracker, TrackRules
-from appliance.watchlist import Watchlist
 
 NEEDLE = 96  # bytes of a full needle: 32 pixels of colour, 24 numbers of single precision
 SHORTEST = 72  # bytes; what is shorter is not taken

@@ -12,7 +12,7 @@ from securesystemslib.signer import Key
 
 from appliance.attest.kit import HELD, Encoding, Kind
 from appliance.errors import BluelampError, SealError
-from appliance.order import Digest, Name
+from appliance.formats.order import Digest, Name
 from appliance.records import Models, Record
 from appliance.trust import envelope
 from appliance.trust.keys import Roster

@@ -7,18 +7,19 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from appliance import arming, clock, deployment, layout, order
+from appliance import arming, clock, deployment, layout
 from appliance.arming import Armed, Step
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
+from appliance.formats import order
+from appliance.formats.order import Order
+from appliance.formats.watchlist import Watchlist, utc
 from appliance.limits import LIMITS
-from appliance.order import Order
 from appliance.place import GpsdPosition, PositionSource
 from appliance.sources import kind_of
 from appliance.trust import keys
 from appliance.trust.keys import KeyFolder
-from appliance.watchlist import Watchlist, utc
 
 _FIX_SECONDS = 3.0  # how long a receiver may take to say where it is
 _CLOCK, _WINDOW, _PLACE, _SIGNAGE = 4, 5, 6, 14  # steps of arming.py that have a line of their own here

@@ -13,8 +13,8 @@ from appliance.check import machine as check_machine
 from appliance.check import order as check_order
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
+from appliance.formats.watchlist import Watchlist, utc
 from appliance.trust import keys
-from appliance.watchlist import Watchlist, utc
 
 
 def check(config: UnitConfig) -> Iterator[Line]:

@@ -15,7 +15,7 @@ import numpy as np
 from appliance import published
 from appliance.bluelist import share
 from appliance.erasure import Receipt
-from appliance.order import Order
+from appliance.formats.order import Order
 from appliance.records import Health
 from control import case_rows, holdings
 from control.adjudication import GROUPS, LedgerError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from starlette.responses import JSONResponse, Response
 
 from appliance.bluelist import share
-from appliance.order import Order
+from appliance.formats.order import Order
 from appliance.records import CameraHealth, Health
 from control.records import Deployment, UnitView
 from control.web import words

@@ -29,13 +29,13 @@ from pydantic import Field, ValidationError
 from securesystemslib.signer import Key, Signer
 
 from appliance.errors import SealError
+from appliance.formats.order import Name
+from appliance.formats.watchlist import utc
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
-from appliance.order import Name
 from appliance.records import Header, Record
 from appliance.trust import seal
 from appliance.trust.keys import SealingKey
-from appliance.watchlist import utc
 
 KIND = "dossier"
 AFTER_SECONDS = 86400.0  # a dossier may still be taken in a day after the window: its last alerts are judged then

@@ -29,8 +29,8 @@ from pydantic import Field, ValidationError, model_validator
 from securesystemslib.signer import Key, Signer
 
 from appliance.errors import SealError, WatchlistError
+from appliance.formats.listing import content_digest
 from appliance.limits import LIMITS
-from appliance.listing import content_digest
 from appliance.records import Floats, Header, Models, Record
 from appliance.trust import seal
 

@@ -14,8 +14,8 @@ from pydantic import Field
 from securesystemslib.signer import Key, Signer
 
 from appliance.errors import SealError
+from appliance.formats.order import Name
 from appliance.limits import LIMITS
-from appliance.order import Name
 from appliance.records import Record
 from appliance.trust import envelope
 

@@ -14,11 +14,11 @@ from pydantic import Field, field_validator, model_validator
 from securesystemslib.signer import Key
 
 from appliance.errors import SealError
+from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
 from appliance.records import Models, Record
 from appliance.trust import envelope
 from appliance.trust.keys import Roster
-from appliance.watchlist import utc
 
 KIND = "order"
 GREATEST_FPIR = 0.001  # 1 in 1,000 (Bridges; requirement 11): no order may allow more
