@@ -13,12 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import fetch, field_cli, golden, intake_cli, packs, processes_cli, sandbox, status_cli
+from appliance import field_cli, intake_cli, processes_cli, sandbox, status_cli
 from appliance.attest import cli as attest_cli
 from appliance.check import cli as check_cli
 from appliance.console import run_app
-from appliance.detect import Detector
-from appliance.embed import Embedder
+from appliance.recognition import fetch, golden, packs
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust.cli import keys_app
 from appliance.view import cli as view_cli

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import arming, calibration, clock, erasure
+from appliance import arming, clock, erasure
 from appliance.arming import Armed, Confirmed, Evidence, Permit, Step
 from appliance.clock import SteadyClock
 from appliance.erasure import Ending, Reason, Receipt
@@ -27,8 +27,9 @@ from appliance.formats.order import Order, OrderError
 from appliance.formats.performance import REPORT_BYTES
 from appliance.formats.watchlist import Watchlist
 from appliance.limits import LIMITS
-from appliance.packs import Pack
 from appliance.place import PositionSource
+from appliance.recognition import calibration
+from appliance.recognition.packs import Pack
 from appliance.records import Models
 from appliance.trust import audit, envelope, keys, seal
 from appliance.trust.audit import Audit

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import deployment, keeper, layout, packs
+from appliance import deployment, keeper, layout
 from appliance.arming import Confirmed, Step
 from appliance.bluelist import Pressed, PressLog
 from appliance.config import UnitConfig
@@ -24,6 +24,7 @@ from appliance.formats import order
 from appliance.formats.order import Order, OrderError
 from appliance.keeper import Keeper, NoKeeperError, Over, keeper_of
 from appliance.limits import LIMITS
+from appliance.recognition import packs
 from appliance.trust import keys
 
 Config = Annotated[

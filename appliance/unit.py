@@ -14,31 +14,32 @@ from dataclasses import dataclass
 import cv2
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from appliance import deployment, golden, packs
+from appliance import deployment
 from appliance.arming import Permit
 from appliance.beacon import Beacon
 from appliance.bluelist import BlueList, PressLog, monitor
 from appliance.capture import Camera
 from appliance.config import BeaconPart, UnitConfig
-from appliance.decide import Decider, DecideRules
 from appliance.deployment import Recognisers, Site
-from appliance.detect import Detector
-from appliance.embed import Embedder
 from appliance.errors import ConfigError
-from appliance.extract import Extractor, ExtractRules
 from appliance.formats import watchlist
 from appliance.formats.order import OrderError
 from appliance.formats.watchlist import Watchlist, utc
-from appliance.identify import Identifier
 from appliance.keeper import Over
 from appliance.layout import site_of, socket_path
 from appliance.link import CourierLink
 from appliance.mailbox import Bell
+from appliance.recognition import golden, packs
+from appliance.recognition.decide import Decider, DecideRules
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.extract import Extractor, ExtractRules
+from appliance.recognition.identify import Identifier
+from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Health, Models
 from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
 from appliance.sources import kind_of
-from appliance.track import Tracker, TrackRules
 from appliance.trust import keys
 from appliance.vision import Allowed, Lane, Summary, Vision
 from appliance.watchdog import Watchdog

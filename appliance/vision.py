@@ -14,16 +14,16 @@ from typing import Literal, Protocol
 from appliance.beacon import Beacon, NoBeacon
 from appliance.bluelist import BlueList
 from appliance.capture import Camera
-from appliance.decide import Decider
-from appliance.detect import Detector
-from appliance.extract import Extractor
-from appliance.identify import Identifier
 from appliance.link import LinkCounts
 from appliance.mailbox import Bell
 from appliance.meter import Meter, resident_bytes, temperature
+from appliance.recognition.decide import Decider
+from appliance.recognition.detect import Detector
+from appliance.recognition.extract import Extractor
+from appliance.recognition.identify import Identifier
+from appliance.recognition.track import Tracker
 from appliance.records import Candidate, Frame, Health, Probe
 from appliance.sealer import Sealer
-from appliance.track import Tracker
 
 Allowed = Callable[[float, float], str | None]
 """(UTC seconds, steady seconds) to the reason why scanning must stop now, or None while it is allowed."""

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from appliance.packs import load
-from appliance.runtime import open_session, tensor_of
+from appliance.recognition.packs import load
+from appliance.recognition.runtime import open_session, tensor_of
 from models.training.detector_labels import YuNet
 from models.training.drawn_face import drawn_face
 

@@ -23,8 +23,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import typer  # noqa: E402
 
-from appliance.embed import Embedder  # noqa: E402
-from appliance.packs import load  # noqa: E402
+from appliance.recognition.embed import Embedder  # noqa: E402
+from appliance.recognition.packs import load  # noqa: E402
 from models.training.chips import DLIB_LANDMARKS, DLIB_WIDTH  # noqa: E402
 from models.training.golden import drawn_face  # noqa: E402
 from models.training.measure import dlib_embedder, size_of  # noqa: E402

@@ -25,10 +25,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from appliance import align, packs
-from appliance.detect import Detector
-from appliance.embed import Embedder
-from appliance.packs import Pack
+from appliance.recognition import align, packs
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.packs import Pack
 from appliance.records import Image
 from provisioning import authority
 from provisioning.enrolment import Summary, enrol_images

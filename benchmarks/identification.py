@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from appliance.embed import unit
+from appliance.recognition.embed import unit
 from provisioning.evaluation import identification
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from appliance.console import complain
-from appliance.embed import unit
 from appliance.errors import BluelampError
 from appliance.formats import watchlist
 from appliance.identifiers import uuid7
+from appliance.recognition.embed import unit
 from appliance.trust import keys
 from appliance.trust.seal import open_sealed, take_apart
 from demo import rehearsal

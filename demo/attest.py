@@ -17,13 +17,13 @@ from pathlib import Path
 from rich.console import Console
 
 from appliance import config as configs
-from appliance import packs
 from appliance.attest import cli as attest_cli
 from appliance.attest import kit as attest_kit
 from appliance.attest import run as attest
 from appliance.attest.record import Attestation, short_digest
 from appliance.console import complain
 from appliance.errors import BluelampError
+from appliance.recognition import packs
 from appliance.trust import keys
 from control.broker import BrokerFiles, running_broker
 from demo import rehearsal

@@ -27,9 +27,9 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from appliance import packs
 from appliance.console import complain
 from appliance.errors import BluelampError
+from appliance.recognition import packs
 from appliance.records import Image
 from appliance.trust import keys
 from appliance.trust.audit import Audit

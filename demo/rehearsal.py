@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import packs
 from appliance.errors import BluelampError
 from appliance.formats import order
 from appliance.formats import preflight as preflights
+from appliance.recognition import packs
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import admission, envelope
 from control.broker import BrokerFiles, running_broker

@@ -21,11 +21,11 @@ from appliance.attest import kit as attest_kit
 from appliance.attest import needles as attest_needles
 from appliance.attest.kit import Canary, Kit, Settings
 from appliance.config import DetectPart
-from appliance.detect import Detector
-from appliance.embed import Embedder
 from appliance.errors import EnrolmentError
 from appliance.formats.watchlist import Entry, Manifest, Watchlist
-from appliance.packs import Pack
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import envelope, keys
 from provisioning import issue, pictures, table

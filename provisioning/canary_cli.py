@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from appliance import packs
 from appliance.attest import needles as attest_needles
 from appliance.formats.watchlist import utc
+from appliance.recognition import packs
 from provisioning.base import open_base
 from provisioning.canary import Wanted, make
 from provisioning.enrol_cli import BaseFolder, Detector, Embedder

@@ -16,10 +16,10 @@ from threading import local
 
 import numpy as np
 
-from appliance.embed import unit
 from appliance.errors import EnrolmentError
 from appliance.formats.preflight import Cohort
-from appliance.packs import Pack
+from appliance.recognition.embed import unit
+from appliance.recognition.packs import Pack
 from appliance.records import Floats
 from provisioning import pictures
 from provisioning.base import Base

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 
 from appliance.errors import EnrolmentError, KeyFileError
-from appliance.extract import picture_of
 from appliance.formats import dossier
 from appliance.formats.dossier import Decoy, DecoyPair, Manifest, Pictured
 from appliance.limits import LIMITS
-from appliance.packs import Pack
-from appliance.quality import assess
+from appliance.recognition.extract import picture_of
+from appliance.recognition.packs import Pack
+from appliance.recognition.quality import assess
 from appliance.records import Face, Image, Quality, Record
 from appliance.sealer import jpeg
 from appliance.trust import envelope, keys

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from appliance import packs
 from appliance.formats.watchlist import utc
+from appliance.recognition import packs
 from provisioning import dossier
 from provisioning.base import open_base
 from provisioning.enrol_cli import BaseFolder, Detector, Json

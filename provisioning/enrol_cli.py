@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from appliance import packs
 from appliance.errors import EnrolmentError
+from appliance.recognition import packs
 from provisioning import references, report
 from provisioning.base import open_base
 from provisioning.enrolment import Summary, enrol_images

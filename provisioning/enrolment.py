@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 
 from appliance.errors import EnrolmentError
-from appliance.packs import Pack
+from appliance.recognition.packs import Pack
 from appliance.records import Image, Models, Record
 from appliance.trust.audit import Happening
 from provisioning import fields, pictures, references

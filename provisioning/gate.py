@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from appliance import align
-from appliance.detect import Detector
-from appliance.embed import Embedder
 from appliance.errors import EnrolmentError
-from appliance.packs import Pack
-from appliance.quality import assess
+from appliance.recognition import align
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.packs import Pack
+from appliance.recognition.quality import assess
 from appliance.records import Face, Floats, Image, Models, Quality
 from provisioning.policy import Policy
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from appliance import calibration
 from appliance.errors import EnrolmentError, KeyFileError, PackError, WatchlistError
 from appliance.formats import watchlist
 from appliance.formats.watchlist import Entry, Manifest
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
-from appliance.packs import Pack
+from appliance.recognition import calibration
+from appliance.recognition.packs import Pack
 from appliance.records import Models, Record
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor

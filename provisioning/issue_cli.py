@@ -13,13 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import packs
 from appliance.errors import EnrolmentError
 from appliance.formats import preflight as preflights
 from appliance.formats import watchlist
 from appliance.formats.preflight import Preflight
 from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
+from appliance.recognition import packs
 from appliance.trust import envelope, keys, seal
 from appliance.trust.seal import Sealed
 from provisioning import issue as issuing

@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from appliance import calibration
 from appliance.bluelist import upper
 from appliance.errors import PackError
 from appliance.formats.preflight import LookAlikes, Preflight, Wolf
-from appliance.packs import Pack
+from appliance.recognition import calibration
+from appliance.recognition.packs import Pack
 from appliance.records import Floats
 from provisioning.base import Base
 from provisioning.cohort import Strangers

@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from appliance import packs
 from appliance.errors import EnrolmentError
 from appliance.formats import preflight as records
 from appliance.formats.order import GREATEST_FPIR
 from appliance.formats.preflight import Preflight
+from appliance.recognition import packs
 from appliance.trust import envelope, keys
 from provisioning import cohort as cohorts
 from provisioning import issue as issuing

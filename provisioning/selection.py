@@ -10,7 +10,7 @@ import numpy as np
 
 from appliance.errors import EnrolmentError
 from appliance.formats.listing import content_digest
-from appliance.packs import Pack
+from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from provisioning import pictures, references
 from provisioning.base import Base

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from appliance import packs, scene
+from appliance import scene
 from appliance.config import CameraPart, UnitConfig
-from appliance.detect import Detector
-from appliance.quality import assess
+from appliance.recognition import packs
+from appliance.recognition.detect import Detector
+from appliance.recognition.quality import assess
 from appliance.records import Face, Image, Quality
 from appliance.scene import Scene
 from appliance.view import aim

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import demo.attest
-from appliance import packs
 from appliance.attest import cli as attest_cli
 from appliance.attest import control as attest_control
 from appliance.attest import kit as attest_kit
@@ -33,6 +32,7 @@ from appliance.attest.record import Attestation, AttestError, Control, Done, Sur
 from appliance.attest.search import Searcher
 from appliance.attest.tap import Capture, OpenLine
 from appliance.errors import EnrolmentError, SealError
+from appliance.recognition import packs
 from appliance.records import Models
 from appliance.trust import envelope, keys
 from demo import rehearsal

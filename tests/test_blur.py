@@ -13,10 +13,10 @@ import workbench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance import packs
-from appliance.align import chip
-from appliance.detect import Detector
-from appliance.embed import Embedder
+from appliance.recognition import packs
+from appliance.recognition.align import chip
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
 from appliance.records import Face, Floats, Image
 from appliance.view import blur
 from appliance.view.blur import Veil

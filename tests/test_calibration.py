@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import calibration
-from appliance.calibration import Calibration, FalseMatch, Operating
 from appliance.errors import PackError
 from appliance.limits import LIMITS
-from appliance.packs import Manifest, Pack
+from appliance.recognition import calibration
+from appliance.recognition.calibration import Calibration, FalseMatch, Operating
+from appliance.recognition.packs import Manifest, Pack
 
 EMBEDDER, DETECTOR, DATA = "a" * 64, "b" * 64, "c" * 64
 RATES = (0.1, 1e-2, 1e-3, 1e-4)

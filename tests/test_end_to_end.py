@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from appliance import packs
-from appliance.detect import Detector
+from appliance.recognition import packs
+from appliance.recognition.detect import Detector
 from appliance.records import Image
 from control.inbox import Opened
 from demo import rehearsal

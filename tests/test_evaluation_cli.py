@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from appliance import calibration, packs
 from appliance.errors import BluelampError, PackError
+from appliance.recognition import calibration, packs
 from appliance.records import Floats
 from provisioning.evaluation import cli, dataset, embeddings, report, rerender, shared_packs
 from provisioning.evaluation.dataset import Dataset, Still

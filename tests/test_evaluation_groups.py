@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import normalise, published
-from appliance.calibration import Calibration
-from appliance.embed import unit
+from appliance import published
 from appliance.errors import ConfigError
 from appliance.formats import performance
+from appliance.recognition import normalise
+from appliance.recognition.calibration import Calibration
+from appliance.recognition.embed import unit
 from appliance.records import Floats, Models
 from provisioning.evaluation import (
     calibrate,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.embed import unit
+from appliance.recognition.embed import unit
 from appliance.records import Floats
 from provisioning.evaluation import identification
 from provisioning.evaluation.identification import Numbers, Trials

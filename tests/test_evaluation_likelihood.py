@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 
-from appliance.calibration import Likelihood
+from appliance.recognition.calibration import Likelihood
 from provisioning.evaluation import likelihood
 from provisioning.evaluation.likelihood import Evidence
 from provisioning.evaluation.verification import Verification

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import normalise
-from appliance.embed import unit
 from appliance.errors import ConfigError
+from appliance.recognition import normalise
+from appliance.recognition.embed import unit
 from models.training import split
 from provisioning.evaluation import dataset, gains, population
 from provisioning.evaluation.dataset import Dataset, Still

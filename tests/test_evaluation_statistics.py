@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.embed import unit
 from appliance.errors import ConfigError
+from appliance.recognition.embed import unit
 from provisioning.evaluation import statistics, verification
 from provisioning.evaluation.statistics import Histogram
 

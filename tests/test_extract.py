@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from appliance.align import chip, similarity
-from appliance.embed import Embedder, unit
-from appliance.extract import Extractor, ExtractRules, picture_of
 from appliance.limits import LIMITS
-from appliance.quality import assess
+from appliance.recognition.align import chip, similarity
+from appliance.recognition.embed import Embedder, unit
+from appliance.recognition.extract import Extractor, ExtractRules, picture_of
+from appliance.recognition.quality import assess
+from appliance.recognition.track import Tracker
 from appliance.records import Face, Floats, Frame, Image
-from appliance.track import Tracker
 
 POINTS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance import fetch, packs
 from appliance.errors import PackError
-from appliance.fetch import Pin
+from appliance.recognition import fetch, packs
+from appliance.recognition.fetch import Pin
 
 
 @dataclass

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.decide import Decider, DecideRules, supported
-from appliance.extract import pooled
 from appliance.formats.watchlist import Entry, Manifest, Watchlist
-from appliance.identify import Identifier
+from appliance.recognition.decide import Decider, DecideRules, supported
+from appliance.recognition.extract import pooled
+from appliance.recognition.identify import Identifier
 from appliance.records import Candidate, Floats, Image, Models, Probe, Quality, Sighting
 
 LENGTH = 64

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import golden, packs
-from appliance.detect import Detector
-from appliance.embed import Embedder
 from appliance.errors import PackError
-from appliance.runtime import open_session
+from appliance.recognition import golden, packs
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.runtime import open_session
 
 EMBEDDERS = ["open-embedder", "lamp-embedder"]
 SHARED = Path(os.environ.get("BLUELAMP_SHARED", Path(__file__).parent.parent.parent / "shared"))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import workbench
 
-from appliance.embed import unit
 from appliance.errors import EnrolmentError
 from appliance.formats import preflight as records
 from appliance.formats.preflight import Preflight
+from appliance.recognition.embed import unit
 from appliance.records import Floats
 from appliance.trust import envelope
 from provisioning import cohort, preflight, preflight_report, references
@@ -105,7 +105,7 @@ def test_raised_thresholds_reach_the_unit(bench: workbench.Workbench) -> None:
 
 def test_false_alerts_are_projected_from_the_calibration(bench: workbench.Workbench) -> None:
     """Requirement 11: FPIR of this size and threshold, times footfall."""
-    from appliance import calibration
+    from appliance.recognition import calibration
 
     report = look(bench)
     rate = calibration.load(bench.packs.embedder).fpir_at(COUNT, 0.75)

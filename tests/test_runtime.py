@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from appliance import packs, runtime
+from appliance.recognition import packs, runtime
 
 
 def test_loading_a_pack_says_nothing_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.motion import BoxMotion
+from appliance.recognition.motion import BoxMotion
+from appliance.recognition.track import Tracker, TrackRules, TrackState, overlap
 from appliance.records import Face
-from appliance.track import Tracker, TrackRules, TrackState, overlap
 
 FPS = 15.0
 

@@ -209,7 +209,7 @@ def test_the_pack_finds_the_drawn_face_with_its_landmarks() -> None:
 def test_every_file_of_the_pack_is_pinned_and_holds_only_operations_of_the_edge_tpu() -> None:
     """Digests match; the graphs hold nothing that the Edge TPU compiler's list lacks. The compiler was not run."""
     pytest.importorskip("ai_edge_litert")
-    from appliance.packs import load
+    from appliance.recognition.packs import load
     from models.training.detector_export import check_operations
 
     pack = load(PACK)

@@ -255,8 +255,8 @@ def test_the_recipe_runs_from_photographs_to_a_pack(tmp_path: Path) -> None:
     step("train", "--run", "smoke", "--chips", "640", "--shards", "0")
     step("export", "--run", "smoke", "--pack", str(tmp_path / "pack"), "--samples", "50", "--small")
 
-    from appliance.embed import Embedder
-    from appliance.packs import load, verify
+    from appliance.recognition.embed import Embedder
+    from appliance.recognition.packs import load, verify
 
     pack = load(tmp_path / "pack")
     verify(pack)

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no build for this machine")
 pytest.importorskip("torch", reason="the training extra is not installed: pip install 'bluelamp[train]'")
 
-from appliance.embed import Embedder
-from appliance.packs import load, verify
+from appliance.recognition.embed import Embedder
+from appliance.recognition.packs import load, verify
 from models.training.edgetpu import objections
 from models.training.golden import drawn_face
 

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import packs
 from appliance.arming import Confirmed
-from appliance.calibration import Calibration, FalseMatch, Operating
 from appliance.deployment import Recognisers, Site
-from appliance.embed import unit
 from appliance.formats import order
 from appliance.formats import preflight as preflights
-from appliance.packs import Pack
 from appliance.place import PositionSource
+from appliance.recognition import packs
+from appliance.recognition.calibration import Calibration, FalseMatch, Operating
+from appliance.recognition.embed import unit
+from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import admission, envelope, keys
 from provisioning import authority, cohort, issue, ordering, preflight, references

@@ -19,20 +19,20 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance import sources
-from appliance.align import chip as aligned
 from appliance.attest.kit import ENCODINGS, Canary, Encoding, Kind, Needle, Settings
 from appliance.attest.search import Searcher
-from appliance.decide import Decider, DecideRules
-from appliance.detect import Detector
-from appliance.embed import Embedder
-from appliance.extract import Extractor, ExtractRules, picture_of
 from appliance.formats.watchlist import Watchlist
-from appliance.identify import Identifier
-from appliance.packs import Pack
+from appliance.recognition.align import chip as aligned
+from appliance.recognition.decide import Decider, DecideRules
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.extract import Extractor, ExtractRules, picture_of
+from appliance.recognition.identify import Identifier
+from appliance.recognition.packs import Pack
+from appliance.recognition.runtime import tensor_of
+from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Face, Floats, Frame, Image, Probe
-from appliance.runtime import tensor_of
 from appliance.sealer import jpeg
-from appliance.track import Tracker, TrackRules
 
 NEEDLE = 96  # bytes of a full needle: 32 pixels of colour, 24 numbers of single precision
 SHORTEST = 72  # bytes; what is shorter is not taken

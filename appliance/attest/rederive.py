@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import cv2
 
-from appliance import deployment, packs
+from appliance import deployment
 from appliance.attest import needles as attest_needles
 from appliance.attest.kit import OpenKit
 from appliance.config import UnitConfig
-from appliance.detect import Detector
-from appliance.embed import Embedder
+from appliance.recognition import packs
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
 from appliance.trust import keys
 
 

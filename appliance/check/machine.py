@@ -15,8 +15,8 @@ from appliance import layout, meter, sandbox, scene
 from appliance.beacon import open_beacon
 from appliance.check.line import Line, tried
 from appliance.config import BeaconPart, CameraPart, UnitConfig
-from appliance.detect import Detector
 from appliance.errors import CaptureError, CourierError
+from appliance.recognition.detect import Detector
 from appliance.records import Health, Image
 from appliance.running import ask_courier
 from appliance.sources import kind_of, open_source

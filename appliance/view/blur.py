@@ -18,8 +18,8 @@ from typing import cast
 import cv2
 import numpy as np
 
+from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Face, Floats, Image
-from appliance.track import Tracker, TrackRules
 
 SIDE = 480  # pixels, the longer side of what is shown, and at most SHARE of the frame's own
 # The built-in detector finds faces of 16 pixels in a picture of 1280; at 3/8 of that they have 6. Measured on the

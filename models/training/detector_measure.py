@@ -118,8 +118,8 @@ def finder(source: Path) -> Find:
 
         net = load_net(source)
         return lambda picture: decode(run(net, picture), LEAST)
-    from appliance.detect import Detector
-    from appliance.packs import load
+    from appliance.recognition.detect import Detector
+    from appliance.recognition.packs import load
 
     pack = load(source)
     detector = Detector(pack, smallest_face=pack.detector.smallest_face, score=LEAST)

@@ -155,7 +155,7 @@ def measure(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the README's figures of an embedder pack, on identities that no training saw."""
-    from appliance.packs import load
+    from appliance.recognition.packs import load
     from models.training import measure as measuring
 
     opened = load(pack)
@@ -174,7 +174,7 @@ def groups(
     rate: Annotated[float, typer.Option(help="False accept rate over all held-out pairs of LFW.")] = 1e-3,
 ) -> None:
     """Print false match rates within each group of held-out faces, as a table in Markdown."""
-    from appliance.packs import load
+    from appliance.recognition.packs import load
     from models.training.groups import group_rates
     from models.training.measure import pack_embedder
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from appliance.packs import Pack
+from appliance.recognition.packs import Pack
 from models.training.faces import load_faces
 from models.training.figures import verification
 from models.training.measure import Embed, canvas_chips, lfw_chips, templates

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
-from appliance.align import chip
-from appliance.embed import Embedder
-from appliance.packs import Pack
+from appliance.recognition.align import chip
+from appliance.recognition.embed import Embedder
+from appliance.recognition.packs import Pack
 from models.training.chips import Picture
 from models.training.faces import FaceSet, load_faces
 from models.training.figures import Identification, Verification, identification, verification

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.embed import Embedder
-from appliance.packs import load
+from appliance.recognition.embed import Embedder
+from appliance.recognition.packs import load
 from models.training.chips import Points
 from models.training.embedder_net import LENGTH, MEAN, SCALE
 from models.training.golden import drawn_face

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from appliance.calibration import Calibration, FalseMatch, Operating
 from appliance.errors import ConfigError
+from appliance.recognition.calibration import Calibration, FalseMatch, Operating
 from provisioning.evaluation import intervals, likelihood
 from provisioning.evaluation.identification import LEAST_EVENTS, Trials
 from provisioning.evaluation.statistics import Histogram, Tail, fit_tail

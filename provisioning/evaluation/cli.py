@@ -10,9 +10,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from appliance import calibration, packs
 from appliance.errors import ConfigError, PackError
-from appliance.packs import Pack
+from appliance.recognition import calibration, packs
+from appliance.recognition.packs import Pack
 from provisioning.evaluation import dataset as data_sets
 from provisioning.evaluation import figures, report, shared_packs, table, verification
 from provisioning.evaluation.dataset import Dataset

@@ -20,11 +20,11 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from appliance import align
-from appliance.detect import Detector
-from appliance.embed import Embedder, unit
-from appliance.packs import Pack
-from appliance.quality import assess
+from appliance.recognition import align
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder, unit
+from appliance.recognition.packs import Pack
+from appliance.recognition.quality import assess
 from appliance.records import Face, Floats, Image
 from provisioning.evaluation.dataset import ROOT, Dataset, Still
 
@@ -39,7 +39,7 @@ class Templates:
     """Rows in the data set's order; a row where `found` is False (no face, or no image) is all zero.
 
     `plain` is (n, length), templates of unit length; `mirrored` those of the chips' mirror images, where they were
-    asked for. `conditions` is (n, 7), columns as in CONDITIONS: the four of appliance.quality and their joint value,
+    asked for. `conditions` is (n, 7), columns as in CONDITIONS: the four of appliance.recognition.quality and their joint value,
     the mean grey level of the chip (0 to 255), the detector's score.
     """
 

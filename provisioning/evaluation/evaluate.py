@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from appliance import normalise
-from appliance.calibration import Calibration
-from appliance.packs import Pack
+from appliance.recognition import normalise
+from appliance.recognition.calibration import Calibration
+from appliance.recognition.packs import Pack
 from appliance.records import Floats
 from provisioning.evaluation import calibrate, gains, groups, likelihood, population, rerender, verification
 from provisioning.evaluation.dataset import Dataset, Still, fold

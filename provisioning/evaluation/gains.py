@@ -17,8 +17,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from appliance import normalise
-from appliance.extract import pooled
+from appliance.recognition import normalise
+from appliance.recognition.extract import pooled
 from appliance.records import Floats
 from provisioning.evaluation import identification, population
 from provisioning.evaluation.dataset import Dataset, fold

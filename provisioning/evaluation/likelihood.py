@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
-from appliance.calibration import Likelihood
+from appliance.recognition.calibration import Likelihood
 from appliance.records import Floats
 from provisioning.evaluation import verification
 from provisioning.evaluation.intervals import rule_of_three

@@ -1,7 +1,7 @@
 """Rates for each pass of somebody before a camera, from a clip with ground truth, through the unit's own stages.
 
 A pass is found when any probe of its track would raise an alert for its own reference, by the rules of
-appliance.decide and before any other. The frames of a pass hang together, so passes are counted, never frames. A track
+appliance.recognition.decide and before any other. The frames of a pass hang together, so passes are counted, never frames. A track
 that belongs to no pass (a false face) counts as a non-mated search of its own: on a street it would alert like any.
 """
 
@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from appliance.decide import DecideRules, supported
-from appliance.detect import Detector
-from appliance.embed import Embedder
 from appliance.errors import CaptureError
-from appliance.extract import Extractor
-from appliance.packs import Pack
+from appliance.recognition.decide import DecideRules, supported
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.extract import Extractor
+from appliance.recognition.packs import Pack
+from appliance.recognition.track import Tracker
 from appliance.records import Face, Floats, Frame, Image, Probe
-from appliance.track import Tracker
 from provisioning.evaluation import identification, intervals, population
 from provisioning.evaluation.dataset import Dataset
 from provisioning.evaluation.embeddings import Templates
@@ -39,7 +39,7 @@ RULES = DecideRules()  # of an alert, as a unit has them where its configuration
 @dataclass
 class Seen:
     """What the stages made of one pass: how many faces were compared, and `reached` (m,), the greatest threshold at
-    which each reference would have raised an alert in any of its probes (see appliance.decide)."""
+    which each reference would have raised an alert in any of its probes (see appliance.recognition.decide)."""
 
     pass_id: str
     identity: str

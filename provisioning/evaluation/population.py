@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from appliance.embed import unit
+from appliance.recognition.embed import unit
 from appliance.records import Floats
 from provisioning.evaluation import identification
 from provisioning.evaluation.dataset import Dataset

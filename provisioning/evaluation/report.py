@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from appliance.calibration import Digest
+from appliance.recognition.calibration import Digest
 from appliance.records import Models, Record
 from appliance.trust import envelope
 from provisioning.evaluation import page

@@ -14,7 +14,7 @@ from enum import Enum
 import numpy as np
 
 from appliance.limits import LIMITS
-from appliance.motion import BoxMotion
+from appliance.recognition.motion import BoxMotion
 from appliance.records import Face, Floats
 
 

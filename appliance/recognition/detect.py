@@ -13,9 +13,9 @@ import numpy as np
 
 from appliance.errors import PackError
 from appliance.limits import LIMITS
-from appliance.packs import Pack, PackFile
+from appliance.recognition.packs import Pack, PackFile
+from appliance.recognition.runtime import Session, open_session, tensor_of
 from appliance.records import Face, Floats, Image
-from appliance.runtime import Session, open_session, tensor_of
 
 Rows = Floats  # (n, 15): x, y, width, height, five landmarks x, y, score
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from appliance.packs import Pack, TemplatePart
+from appliance.recognition.packs import Pack, TemplatePart
+from appliance.recognition.runtime import open_session, tensor_of
 from appliance.records import Floats, Image
-from appliance.runtime import open_session, tensor_of
 
 
 class Embedder:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from appliance.detect import Detector
-from appliance.embed import Embedder
 from appliance.errors import PackError
-from appliance.packs import Pack
-from appliance.track import overlap
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
+from appliance.recognition.packs import Pack
+from appliance.recognition.track import overlap
 
 
 def check_embedder(pack: Pack, embedder: Embedder) -> float:

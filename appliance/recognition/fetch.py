@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance import packs
-from appliance.detect import Detector
-from appliance.embed import Embedder
 from appliance.errors import PackError
+from appliance.recognition import packs
+from appliance.recognition.detect import Detector
+from appliance.recognition.embed import Embedder
 from appliance.records import Floats, Image
 
 if sys.version_info >= (3, 11):

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from appliance.errors import PackError
-from appliance.packs import Pack, PackFile
+from appliance.recognition.packs import Pack, PackFile
 from appliance.records import Floats, Image
 
 EDGE_TPU_LIBRARY = "libedgetpu.so.1"

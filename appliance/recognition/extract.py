@@ -12,12 +12,12 @@ from typing import cast
 import cv2
 import numpy as np
 
-from appliance.align import chip as aligned
-from appliance.embed import Embedder, unit
 from appliance.limits import LIMITS
-from appliance.quality import assess
+from appliance.recognition.align import chip as aligned
+from appliance.recognition.embed import Embedder, unit
+from appliance.recognition.quality import assess
+from appliance.recognition.track import Track, TrackState
 from appliance.records import Face, Floats, Frame, Image, Probe, Quality, Sighting
-from appliance.track import Track, TrackState
 
 
 @dataclass(frozen=True)

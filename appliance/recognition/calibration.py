@@ -16,7 +16,7 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from appliance.errors import PackError
 from appliance.limits import LIMITS
-from appliance.packs import Pack
+from appliance.recognition.packs import Pack
 from appliance.records import Record
 
 Digest = r"^[0-9a-f]{64}$"
@@ -54,7 +54,7 @@ class Operating(Record):
 class Normalisation(Record):
     """How a plain cosine becomes the comparison score that the thresholds are of.
 
-    `none`: it is the cosine. Otherwise the parameters of appliance.normalise.
+    `none`: it is the cosine. Otherwise the parameters of appliance.recognition.normalise.
     """
 
     kind: Literal["none", "cohort"] = "none"
