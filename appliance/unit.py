@@ -18,7 +18,9 @@ from appliance import deployment
 from appliance.arming import Permit
 from appliance.beacon import Beacon
 from appliance.bluelist import BlueList, PressLog, monitor
-from appliance.capture import Camera
+from appliance.capture.camera import Camera
+from appliance.capture.mailbox import Bell
+from appliance.capture.sources import kind_of
 from appliance.config import BeaconPart, UnitConfig
 from appliance.deployment import Recognisers, Site
 from appliance.errors import ConfigError
@@ -28,7 +30,6 @@ from appliance.formats.watchlist import Watchlist, utc
 from appliance.keeper import Over
 from appliance.layout import site_of, socket_path
 from appliance.link import CourierLink
-from appliance.mailbox import Bell
 from appliance.recognition import golden, packs
 from appliance.recognition.decide import Decider, DecideRules
 from appliance.recognition.detect import Detector
@@ -39,7 +40,6 @@ from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Health, Models
 from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
-from appliance.sources import kind_of
 from appliance.trust import keys
 from appliance.vision import Allowed, Lane, Summary, Vision
 from appliance.watchdog import Watchdog

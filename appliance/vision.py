@@ -13,9 +13,9 @@ from typing import Literal, Protocol
 
 from appliance.beacon import Beacon, NoBeacon
 from appliance.bluelist import BlueList
-from appliance.capture import Camera
+from appliance.capture.camera import Camera
+from appliance.capture.mailbox import Bell
 from appliance.link import LinkCounts
-from appliance.mailbox import Bell
 from appliance.meter import Meter, resident_bytes, temperature
 from appliance.recognition.decide import Decider
 from appliance.recognition.detect import Detector

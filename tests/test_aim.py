@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from appliance import scene
+from appliance.capture import light as scene
+from appliance.capture.light import Scene
 from appliance.config import CameraPart, UnitConfig
 from appliance.recognition import packs
 from appliance.recognition.detect import Detector
 from appliance.recognition.quality import assess
 from appliance.records import Face, Image, Quality
-from appliance.scene import Scene
 from appliance.view import aim
 from appliance.view.aim import Look, Recent, Share, Wanted
 from demo.run import ASSETS

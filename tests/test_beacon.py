@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from appliance import beacon, capture, config, vision
+from appliance import beacon, config, vision
 from appliance.beacon import BeaconError, LampBeacon, NoBeacon, SysfsLed, open_beacon
+from appliance.capture import camera as capture
 from appliance.config import BeaconPart
 from appliance.errors import ConfigError
 

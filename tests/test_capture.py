@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from appliance.capture import Camera
+from appliance.capture.camera import Camera
+from appliance.capture.mailbox import Bell, Mailbox
+from appliance.capture.sources import checked, kind_of, open_source
 from appliance.errors import CaptureError
-from appliance.mailbox import Bell, Mailbox
 from appliance.records import Frame
-from appliance.sources import checked, kind_of, open_source
 
 
 def make_clip(path: Path, frames: int = 20, size: tuple[int, int] = (96, 64)) -> Path:

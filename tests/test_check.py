@@ -15,7 +15,8 @@ import pytest
 import workbench
 from conftest import AlertMaker, eventually
 
-from appliance import deployment, scene
+from appliance import deployment
+from appliance.capture import light as scene
 from appliance.check import cli as check_cli
 from appliance.check import machine as check_machine
 from appliance.check import order as check_order

@@ -26,11 +26,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from appliance import figures, sandbox
+from appliance.capture.light import Scene
 from appliance.cli import app
 from appliance.config import UnitConfig
 from appliance.errors import CaptureError, ConfigError
 from appliance.records import CameraHealth, Health, StageTimes
-from appliance.scene import Scene
 from appliance.view import cli as view_cli
 from appliance.view import server as view
 from appliance.view.aim import Look, Recent, Wanted, verdict

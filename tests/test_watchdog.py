@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from conftest import eventually
 
-from appliance import capture, watchdog
-from appliance.capture import Camera
-from appliance.mailbox import Bell
-from appliance.sources import Shots
+from appliance import watchdog
+from appliance.capture import camera as capture
+from appliance.capture.camera import Camera
+from appliance.capture.mailbox import Bell
+from appliance.capture.sources import Shots
 from appliance.watchdog import CAMERA_SECONDS, Watchdog
 
 SECOND = "1000000"

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from appliance import sources
 from appliance.attest.kit import ENCODINGS, Canary, Encoding, Kind, Needle, Settings
 from appliance.attest.search import Searcher
+from appliance.capture import sources
 from appliance.formats.watchlist import Watchlist
 from appliance.recognition.align import chip as aligned
 from appliance.recognition.decide import Decider, DecideRules

@@ -11,15 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from appliance import layout, meter, sandbox, scene
+from appliance import layout, meter, sandbox
 from appliance.beacon import open_beacon
+from appliance.capture import light as scene
+from appliance.capture.sources import kind_of, open_source
 from appliance.check.line import Line, tried
 from appliance.config import BeaconPart, CameraPart, UnitConfig
 from appliance.errors import CaptureError, CourierError
 from appliance.recognition.detect import Detector
 from appliance.records import Health, Image
 from appliance.running import ask_courier
-from appliance.sources import kind_of, open_source
 from appliance.transport import tls
 
 _ROOM = 200_000_000  # bytes; an outbox of some 5,000 alerts with their chips

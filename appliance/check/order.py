@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from appliance import arming, clock, deployment, layout
 from appliance.arming import Armed, Step
+from appliance.capture.sources import kind_of
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
 from appliance.deployment import Recognisers, Site
@@ -17,7 +18,6 @@ from appliance.formats.order import Order
 from appliance.formats.watchlist import Watchlist, utc
 from appliance.limits import LIMITS
 from appliance.place import GpsdPosition, PositionSource
-from appliance.sources import kind_of
 from appliance.trust import keys
 from appliance.trust.keys import KeyFolder
 

@@ -13,10 +13,10 @@ from typing import Literal
 
 import cv2
 
-from appliance import scene
+from appliance.capture import light as scene
+from appliance.capture.light import Scene
 from appliance.config import UnitConfig
 from appliance.records import Face, Image, Quality
-from appliance.scene import Scene
 
 WINDOW = 30.0  # seconds that a camera is judged over
 Fault = Literal["small", "turned", "dark", "bright", "pale", "blurred", "poor"]

@@ -18,12 +18,12 @@ from rich.text import Text
 
 from appliance import config as configs
 from appliance import figures, layout
+from appliance.capture.light import words
+from appliance.capture.sources import kind_of
 from appliance.check.order import span
 from appliance.config import UnitConfig
 from appliance.errors import ConfigError
 from appliance.sandbox import Sandbox, devices
-from appliance.scene import words
-from appliance.sources import kind_of
 from appliance.view.aim import Wanted
 from appliance.view.feed import Feed, Sight, ViewError
 

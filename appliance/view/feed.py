@@ -15,17 +15,17 @@ from typing import cast
 import cv2
 import numpy as np
 
-from appliance import scene
-from appliance.capture import Camera
+from appliance.capture import light as scene
+from appliance.capture.camera import Camera
+from appliance.capture.light import Scene
+from appliance.capture.mailbox import Bell
 from appliance.config import CameraPart, UnitConfig
 from appliance.errors import BluelampError, CaptureError
-from appliance.mailbox import Bell
 from appliance.recognition import packs
 from appliance.recognition.detect import Detector
 from appliance.recognition.quality import assess
 from appliance.recognition.track import Tracker, TrackState
 from appliance.records import Face, Frame, Image
-from appliance.scene import Scene
 from appliance.view import aim, blur
 from appliance.view.aim import Look, Recent, Share, Verdict, Wanted
 from appliance.view.blur import Veil

@@ -30,7 +30,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from appliance import scene
+from appliance.capture import light as scene
 from appliance.errors import ConfigError
 from appliance.view.feed import Feed, Sight, ViewError
 

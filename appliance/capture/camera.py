@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from appliance.capture.mailbox import Bell, Mailbox
+from appliance.capture.sources import Shots, kind_of, open_source
 from appliance.errors import CaptureError
-from appliance.mailbox import Bell, Mailbox
 from appliance.records import CameraHealth, Frame
-from appliance.sources import Shots, kind_of, open_source
 
 Pace = Literal["fast", "real"]
 State = Literal["starting", "running", "reconnecting", "ended", "failed"]
