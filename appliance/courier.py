@@ -22,15 +22,15 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from appliance import link
 from appliance.console import complain
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
 from appliance.forward import SETTLE, Forwarder
-from appliance.gate import Gate
 from appliance.limits import LIMITS
-from appliance.link import Greeting, Hello, Reply
 from appliance.outbox import Outbox, OutboxError
 from appliance.records import Record
+from appliance.sockets import link
+from appliance.sockets.link import Greeting, Hello, Reply
+from appliance.sockets.listen import Gate
 from appliance.transport import tls
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import seal

@@ -21,17 +21,18 @@ from pathlib import Path
 
 from pydantic import Field
 
-from appliance import deployment, layout, link
+from appliance import deployment, layout
 from appliance.arming import Armed
 from appliance.config import UnitConfig
 from appliance.deployment import Site
 from appliance.erasure import SEALED, Reason, destroy
 from appliance.errors import BluelampError, ConfigError, CourierError
 from appliance.formats.order import Name
-from appliance.gate import Gate
 from appliance.limits import LIMITS
-from appliance.link import CourierLink
 from appliance.records import Record
+from appliance.sockets import link
+from appliance.sockets.link import CourierLink
+from appliance.sockets.listen import Gate
 from appliance.trust import keys, seal
 
 GRACE = 15.0  # seconds vision has to end a deployment itself: it knows the counts

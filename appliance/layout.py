@@ -15,7 +15,7 @@ from appliance import place
 from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
 from appliance.deployment import Site
-from appliance.link import make_folder
+from appliance.sockets.link import make_folder
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles, common_name
 

@@ -16,12 +16,13 @@ import typer
 from rich.console import Console
 
 from appliance import config as configs
-from appliance import layout, link
+from appliance import layout
 from appliance.beacon import open_beacon
 from appliance.courier import run_courier
 from appliance.errors import CaptureError, CourierError
-from appliance.gate import Gate
 from appliance.keeper import IDLE_SECONDS, Desk, keeper_of
+from appliance.sockets import link
+from appliance.sockets.listen import Gate
 from appliance.supervise import Supervisor, summary_of
 
 Config = Annotated[

@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from appliance import beacon, figures, keeper, leash, sandbox, unit
+from appliance import beacon, keeper, sandbox, unit
 from appliance.capture.sources import kind_of
 from appliance.config import UnitConfig
 from appliance.errors import CourierError
-from appliance.figures import Figures
 from appliance.layout import figures_path, keeper_path
 from appliance.records import Health
 from appliance.sandbox import Sandbox
+from appliance.sockets import health as figures
+from appliance.sockets import parent as leash
+from appliance.sockets.health import Figures
 from appliance.unit import Gear
 from appliance.vision import Summary
 from appliance.watchdog import Watchdog

@@ -16,16 +16,17 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from appliance import arming, figures, layout, meter
+from appliance import arming, layout, meter
 from appliance.arming import Armed
 from appliance.bluelist import Share, share
 from appliance.config import UnitConfig
 from appliance.errors import BluelampError
 from appliance.formats import order
 from appliance.formats.order import Order
-from appliance.link import Greeting
 from appliance.records import Health, Record
-from appliance.running import ask_courier
+from appliance.sockets import health as figures
+from appliance.sockets.link import Greeting
+from appliance.sockets.running import ask_courier
 from appliance.trust import audit, envelope, keys
 
 Mode = Literal["scanning", "paused", "armed", "rehearsing", "not armed"]

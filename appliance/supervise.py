@@ -23,8 +23,8 @@ from appliance.beacon import BeaconError, open_beacon
 from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
 from appliance.errors import BluelampError
-from appliance.gate import Gate
 from appliance.keeper import Desk, Keeper, keeper_of
+from appliance.sockets.listen import Gate
 from appliance.trust import locker
 
 RESTARTS = 5  # a courier that crashes oftener than so in RESTART_SECONDS is left alone

@@ -29,7 +29,6 @@ from appliance.formats.order import OrderError
 from appliance.formats.watchlist import Watchlist, utc
 from appliance.keeper import Over
 from appliance.layout import site_of, socket_path
-from appliance.link import CourierLink
 from appliance.recognition import golden, packs
 from appliance.recognition.decide import Decider, DecideRules
 from appliance.recognition.detect import Detector
@@ -40,6 +39,7 @@ from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Health, Models
 from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
+from appliance.sockets.link import CourierLink
 from appliance.trust import keys
 from appliance.vision import Allowed, Lane, Summary, Vision
 from appliance.watchdog import Watchdog

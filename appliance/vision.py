@@ -15,7 +15,6 @@ from appliance.beacon import Beacon, NoBeacon
 from appliance.bluelist import BlueList
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell
-from appliance.link import LinkCounts
 from appliance.meter import Meter, resident_bytes, temperature
 from appliance.recognition.decide import Decider
 from appliance.recognition.detect import Detector
@@ -24,6 +23,7 @@ from appliance.recognition.identify import Identifier
 from appliance.recognition.track import Tracker
 from appliance.records import Candidate, Frame, Health, Probe
 from appliance.sealer import Sealer
+from appliance.sockets.link import LinkCounts
 
 Allowed = Callable[[float, float], str | None]
 """(UTC seconds, steady seconds) to the reason why scanning must stop now, or None while it is allowed."""

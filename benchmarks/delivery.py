@@ -23,9 +23,9 @@ import numpy as np
 from appliance.console import complain
 from appliance.courier import CourierSettings, spawn
 from appliance.errors import BluelampError, CourierError
-from appliance.link import CourierLink
 from appliance.records import Candidate, Models, Probe, Quality, Sighting
 from appliance.sealer import Sealer, Sender
+from appliance.sockets.link import CourierLink
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles
 from appliance.trust import keys

@@ -28,7 +28,7 @@ from appliance.formats import order
 from appliance.limits import LIMITS
 from appliance.outbox import Outbox
 from appliance.records import CameraHealth, Health, Image, StageTimes
-from appliance.running import ask_courier
+from appliance.sockets.running import ask_courier
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys, seal
 from demo.run import ASSETS

@@ -23,8 +23,8 @@ from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually
 from appliance.courier import CourierSettings, run_courier, spawn
 from appliance.errors import ConfigError, KeyFileError
 from appliance.forward import SETTLE
-from appliance.link import CourierLink
 from appliance.outbox import Outbox
+from appliance.sockets.link import CourierLink
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import HUNG_UP
 from appliance.trust import keys

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance import figures
-from appliance.figures import Figures
 from appliance.records import CameraHealth, Health, StageTimes
+from appliance.sockets import health as figures
+from appliance.sockets.health import Figures
 
 
 def health(**changes: object) -> Health:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import CourierError
-from appliance.gate import Gate
+from appliance.sockets.listen import Gate
 
 
 @pytest.fixture

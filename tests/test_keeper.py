@@ -23,9 +23,9 @@ from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import run_courier
 from appliance.deployment import Site
 from appliance.errors import CourierError, KeyFileError
-from appliance.gate import Gate
 from appliance.keeper import Desk, Keeper, KeeperError, Over
 from appliance.outbox import Outbox
+from appliance.sockets.listen import Gate
 from appliance.trust import audit, keys
 
 PUBLISHING = {"os.remove", "os.rename", "os.mkdir", "os.truncate"}

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from conftest import DEPLOYMENT, AlertMaker, Machines, eventually
 
-from appliance import link as links
 from appliance.courier import CourierSettings, Server
 from appliance.errors import CourierError
 from appliance.forward import Forwarder
 from appliance.limits import LIMITS
-from appliance.link import CourierLink, Greeting, Hello, Reply
 from appliance.outbox import Outbox
 from appliance.records import Header
+from appliance.sockets import link as links
+from appliance.sockets.link import CourierLink, Greeting, Hello, Reply
 from appliance.transport.mqtt import BrokerAddress
 
 Settings = Callable[..., CourierSettings]

@@ -375,7 +375,7 @@ def check_confinement(machine: Machine) -> None:
 def alerts(machine: Machine) -> int:
     """Sealed containers that wait with the courier, as it tells the keeper's user; there is no broker here."""
     ask = (
-        "from pathlib import Path; from appliance.running import ask_courier; "
+        "from pathlib import Path; from appliance.sockets.running import ask_courier; "
         "answer = ask_courier(Path('/run/bluelamp/courier.sock')); print(answer.queued if answer else 0)"
     )
     keeper = ("setpriv", "--reuid=bluelamp-keeper", "--regid=bluelamp-keeper", "--init-groups")

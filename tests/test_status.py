@@ -13,13 +13,14 @@ import workbench
 from rich.console import Console
 from typer.testing import CliRunner
 
-from appliance import arming, deployment, figures, status, status_cli
+from appliance import arming, deployment, status, status_cli
 from appliance.bluelist import share
 from appliance.cli import app
 from appliance.config import CameraPart, UnitConfig, UnitPart
 from appliance.deployment import Site
-from appliance.link import Greeting
 from appliance.records import CameraHealth, Health, StageTimes
+from appliance.sockets import health as figures
+from appliance.sockets.link import Greeting
 from appliance.status import Status
 from appliance.trust import envelope
 

@@ -19,9 +19,11 @@ from conftest import eventually
 from test_beacon import Driver
 from test_watchdog import Manager
 
-from appliance import courier, figures, link, supervise
+from appliance import courier, supervise
 from appliance.courier import CourierSettings
 from appliance.errors import BluelampError
+from appliance.sockets import health as figures
+from appliance.sockets import link
 from appliance.supervise import RESTARTS, CourierChild, Ended, summary_of
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles

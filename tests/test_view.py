@@ -25,12 +25,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from appliance import figures, sandbox
+from appliance import sandbox
 from appliance.capture.light import Scene
 from appliance.cli import app
 from appliance.config import UnitConfig
 from appliance.errors import CaptureError, ConfigError
 from appliance.records import CameraHealth, Health, StageTimes
+from appliance.sockets import health as figures
 from appliance.view import cli as view_cli
 from appliance.view import server as view
 from appliance.view.aim import Look, Recent, Wanted, verdict

@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import figures, link
 from appliance.attest import control as attest_control
 from appliance.attest import places
 from appliance.attest.kit import ENCODINGS, HELD, Kind, OpenKit
@@ -34,6 +33,8 @@ from appliance.attest.tap import Capture, OpenLine
 from appliance.attest.words import NOT_SEARCHED, WORDS
 from appliance.config import UnitConfig
 from appliance.courier import software_version
+from appliance.sockets import health as figures
+from appliance.sockets import link
 
 STEPS = 7
 _SAMPLES = 12  # how often vision's memory is read while faces pass, at most

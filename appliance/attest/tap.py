@@ -16,10 +16,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from appliance import link
 from appliance.attest.record import AttestError
 from appliance.errors import CourierError, SealError
 from appliance.limits import LIMITS
+from appliance.sockets import link
 from appliance.trust import seal
 
 _KEPT = 256 << 20  # bytes of a recording

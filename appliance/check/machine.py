@@ -20,7 +20,7 @@ from appliance.config import BeaconPart, CameraPart, UnitConfig
 from appliance.errors import CaptureError, CourierError
 from appliance.recognition.detect import Detector
 from appliance.records import Health, Image
-from appliance.running import ask_courier
+from appliance.sockets.running import ask_courier
 from appliance.transport import tls
 
 _ROOM = 200_000_000  # bytes; an outbox of some 5,000 alerts with their chips

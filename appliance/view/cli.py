@@ -17,13 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance import config as configs
-from appliance import figures, layout
+from appliance import layout
 from appliance.capture.light import words
 from appliance.capture.sources import kind_of
 from appliance.check.order import span
 from appliance.config import UnitConfig
 from appliance.errors import ConfigError
 from appliance.sandbox import Sandbox, devices
+from appliance.sockets import health as figures
 from appliance.view.aim import Wanted
 from appliance.view.feed import Feed, Sight, ViewError
 

@@ -10,11 +10,11 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from appliance import link
 from appliance.errors import CourierError
-from appliance.gate import Gate
 from appliance.limits import LIMITS
 from appliance.records import Health
+from appliance.sockets import link
+from appliance.sockets.listen import Gate
 
 _TALK_SECONDS = 2.0
 

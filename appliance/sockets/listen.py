@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from appliance.errors import CourierError
-from appliance.link import answers, make_folder
 from appliance.pace import Wake
+from appliance.sockets.link import answers, make_folder
 
 _WAITING = 4  # connections that may wait to be accepted
 _PASSED = 3  # the first descriptor systemd passes (sd_listen_fds)

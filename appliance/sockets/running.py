@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from appliance import link
 from appliance.errors import CourierError
-from appliance.link import Greeting, Hello
+from appliance.sockets import link
+from appliance.sockets.link import Greeting, Hello
 
 _SECONDS = 2.0
 
