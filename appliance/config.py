@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from appliance.capture.sources import kind_of
+from appliance.confine.sandbox import Restriction
 from appliance.errors import ConfigError
 from appliance.limits import LIMITS
 from appliance.records import Record
-from appliance.sandbox import Restriction
 
 if sys.version_info >= (3, 11):
     import tomllib

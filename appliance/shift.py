@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from appliance import beacon, keeper, sandbox, unit
+from appliance import keeper, unit
 from appliance.capture.sources import kind_of
 from appliance.config import UnitConfig
+from appliance.confine import beacon, sandbox
+from appliance.confine.sandbox import Sandbox
+from appliance.confine.watchdog import Watchdog
 from appliance.errors import CourierError
 from appliance.layout import figures_path, keeper_path
 from appliance.records import Health
-from appliance.sandbox import Sandbox
 from appliance.sockets import health as figures
 from appliance.sockets import parent as leash
 from appliance.sockets.health import Figures
 from appliance.unit import Gear
 from appliance.vision import Summary
-from appliance.watchdog import Watchdog
 
 _PAUSE_SECONDS = 1.0  # how often a paused unit looks whether it may go on
 _KEEPER_SECONDS = 15.0  # how long a keeper that is just starting is waited for

@@ -16,12 +16,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from appliance import deployment
 from appliance.arming import Permit
-from appliance.beacon import Beacon
 from appliance.bluelist import BlueList, PressLog, monitor
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell
 from appliance.capture.sources import kind_of
 from appliance.config import BeaconPart, UnitConfig
+from appliance.confine.beacon import Beacon
+from appliance.confine.watchdog import Watchdog
 from appliance.deployment import Recognisers, Site
 from appliance.errors import ConfigError
 from appliance.formats import watchlist
@@ -42,7 +43,6 @@ from appliance.sealer import ChainState, Sealer, Sender
 from appliance.sockets.link import CourierLink
 from appliance.trust import keys
 from appliance.vision import Allowed, Lane, Summary, Vision
-from appliance.watchdog import Watchdog
 
 GREETING_SECONDS = 5.0  # how long to wait for the courier to say where the chain of alerts stands
 DELIVERY_SECONDS = 15.0  # how long to wait at the end until the courier has stored everything

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from appliance import beacon, config, vision
-from appliance.beacon import BeaconError, LampBeacon, NoBeacon, SysfsLed, open_beacon
+from appliance import config, vision
 from appliance.capture import camera as capture
 from appliance.config import BeaconPart
+from appliance.confine import beacon
+from appliance.confine.beacon import BeaconError, LampBeacon, NoBeacon, SysfsLed, open_beacon
 from appliance.errors import ConfigError
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from appliance import sandbox
-from appliance.sandbox import Sandbox, SandboxError
+from appliance.confine import sandbox
+from appliance.confine.sandbox import Sandbox, SandboxError
 
 WANTED = ("no-new-privs", "no-dump", "limits", "landlock", "seccomp")
 ROOT = Path(__file__).parent.parent
 CONFINED = """
 import ctypes, errno, json, os, resource, socket, subprocess, sys, threading
 from pathlib import Path
-from appliance.sandbox import Sandbox
+from appliance.confine.sandbox import Sandbox
 said = []
 box = Sandbox(said.append)
 libc = ctypes.CDLL(None, use_errno=True)

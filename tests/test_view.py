@@ -25,10 +25,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from appliance import sandbox
 from appliance.capture.light import Scene
 from appliance.cli import app
 from appliance.config import UnitConfig
+from appliance.confine import sandbox
 from appliance.errors import CaptureError, ConfigError
 from appliance.records import CameraHealth, Health, StageTimes
 from appliance.sockets import health as figures

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from conftest import eventually
 
-from appliance import watchdog
 from appliance.capture import camera as capture
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell
 from appliance.capture.sources import Shots
-from appliance.watchdog import CAMERA_SECONDS, Watchdog
+from appliance.confine import watchdog
+from appliance.confine.watchdog import CAMERA_SECONDS, Watchdog
 
 SECOND = "1000000"
 

@@ -22,8 +22,8 @@ from appliance.capture.light import words
 from appliance.capture.sources import kind_of
 from appliance.check.order import span
 from appliance.config import UnitConfig
+from appliance.confine.sandbox import Sandbox, devices
 from appliance.errors import ConfigError
-from appliance.sandbox import Sandbox, devices
 from appliance.sockets import health as figures
 from appliance.view.aim import Wanted
 from appliance.view.feed import Feed, Sight, ViewError
