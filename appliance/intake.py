@@ -24,9 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from appliance import deployment, refresh
-from appliance.arming import Armed
-from appliance.deployment import Site
+from appliance.deployment import files as deployment
+from appliance.deployment import next_list
+from appliance.deployment.arming import Armed
+from appliance.deployment.files import Site
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.formats import order, preflight, watchlist
 from appliance.formats.order import Order, OrderError
@@ -278,7 +279,7 @@ def _must_be_newer(newer: Watchlist, present: Watchlist | None, unit: str, curre
                 f"version {newer.manifest.version}, and version {present.manifest.version} is here; use the newest list"
             )
         if armed is not None:
-            refresh.follows(newer, present, current, unit)
+            next_list.follows(newer, present, current, unit)
     elif armed is not None and newer.digest != armed.watchlist:
         raise WatchlistError(f"not the list that {armed.deployment} was armed with; bring that one first")
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from appliance import config as configs
-from appliance import field_cli, intake
+from appliance import intake
+from appliance.deployment import cli as field_cli
 from appliance.intake import Desk, Verdict
 from appliance.intake_folder import IntakeError, read_folder
 from appliance.trust import keys

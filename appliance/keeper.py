@@ -21,10 +21,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from appliance import deployment, layout
-from appliance.arming import Armed
 from appliance.config import UnitConfig
-from appliance.deployment import Site
+from appliance.deployment import files as deployment
+from appliance.deployment import layout
+from appliance.deployment.arming import Armed
+from appliance.deployment.files import Site
 from appliance.erasure import SEALED, Reason, destroy
 from appliance.errors import BluelampError, ConfigError, CourierError
 from appliance.formats.order import Name

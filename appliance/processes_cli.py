@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 
 from appliance import config as configs
-from appliance import layout
 from appliance.confine.beacon import open_beacon
 from appliance.courier import run_courier
+from appliance.deployment import layout
 from appliance.errors import CaptureError, CourierError
 from appliance.keeper import IDLE_SECONDS, Desk, keeper_of
 from appliance.sockets import link

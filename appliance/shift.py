@@ -14,8 +14,8 @@ from appliance.config import UnitConfig
 from appliance.confine import beacon, sandbox
 from appliance.confine.sandbox import Sandbox
 from appliance.confine.watchdog import Watchdog
+from appliance.deployment.layout import figures_path, keeper_path
 from appliance.errors import CourierError
-from appliance.layout import figures_path, keeper_path
 from appliance.records import Health
 from appliance.sockets import health as figures
 from appliance.sockets import parent as leash

@@ -16,10 +16,11 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from appliance import arming, layout, meter
-from appliance.arming import Armed
-from appliance.bluelist import Share, share
+from appliance import meter
 from appliance.config import UnitConfig
+from appliance.deployment import arming, layout
+from appliance.deployment.arming import Armed
+from appliance.deployment.blue_list import Share, share
 from appliance.errors import BluelampError
 from appliance.formats import order
 from appliance.formats.order import Order

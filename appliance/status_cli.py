@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance import config as configs
-from appliance.bluelist import Share
 from appliance.check.machine import HOT
 from appliance.check.order import span
+from appliance.deployment.blue_list import Share
 from appliance.formats.watchlist import utc
 from appliance.records import Health
 from appliance.status import STALE_SECONDS, Status, look

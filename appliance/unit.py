@@ -14,22 +14,23 @@ from dataclasses import dataclass
 import cv2
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from appliance import deployment
-from appliance.arming import Permit
-from appliance.bluelist import BlueList, PressLog, monitor
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell
 from appliance.capture.sources import kind_of
 from appliance.config import BeaconPart, UnitConfig
 from appliance.confine.beacon import Beacon
 from appliance.confine.watchdog import Watchdog
-from appliance.deployment import Recognisers, Site
+from appliance.deployment import files as deployment
+from appliance.deployment.arming import Permit
+from appliance.deployment.blue_list import BlueList, PressLog, monitor
+from appliance.deployment.files import Recognisers, Site
+from appliance.deployment.layout import site_of, socket_path
+from appliance.deployment.next_list import ListWatch
 from appliance.errors import ConfigError
 from appliance.formats import watchlist
 from appliance.formats.order import OrderError
 from appliance.formats.watchlist import Watchlist, utc
 from appliance.keeper import Over
-from appliance.layout import site_of, socket_path
 from appliance.recognition import golden, packs
 from appliance.recognition.decide import Decider, DecideRules
 from appliance.recognition.detect import Detector
@@ -38,7 +39,6 @@ from appliance.recognition.extract import Extractor, ExtractRules
 from appliance.recognition.identify import Identifier
 from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Health, Models
-from appliance.refresh import ListWatch
 from appliance.sealer import ChainState, Sealer, Sender
 from appliance.sockets.link import CourierLink
 from appliance.trust import keys

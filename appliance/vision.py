@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from appliance.bluelist import BlueList
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell
 from appliance.confine.beacon import Beacon, NoBeacon
+from appliance.deployment.blue_list import BlueList
 from appliance.meter import Meter, resident_bytes, temperature
 from appliance.recognition.decide import Decider
 from appliance.recognition.detect import Detector

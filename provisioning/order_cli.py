@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from appliance.deployment.cli import print_order
 from appliance.errors import SealError
-from appliance.field_cli import print_order
 from appliance.formats import order
 from appliance.formats.performance import REPORT_BYTES
 from appliance.formats.watchlist import utc

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from appliance.bluelist import upper
+from appliance.deployment.blue_list import upper
 from appliance.errors import PackError
 from appliance.formats.preflight import LookAlikes, Preflight, Wolf
 from appliance.recognition import calibration

@@ -14,16 +14,17 @@ import workbench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import arming, clock, deployment, place
-from appliance.arming import Permit
-from appliance.clock import ClockPoint, SteadyClock
-from appliance.deployment import Site
+from appliance.deployment import arming, clock, place
+from appliance.deployment import files as deployment
+from appliance.deployment.arming import Permit
+from appliance.deployment.clock import ClockPoint, SteadyClock
+from appliance.deployment.files import Site
+from appliance.deployment.next_list import ListWatch
+from appliance.deployment.place import FilePosition, Position
 from appliance.errors import BluelampError, ConfigError, WatchlistError
 from appliance.formats import recall
 from appliance.formats.order import OrderError
 from appliance.formats.recall import Recall
-from appliance.place import FilePosition, Position
-from appliance.refresh import ListWatch
 from appliance.trust import admission, keys
 from provisioning import authority
 from provisioning.moments import moment

@@ -15,7 +15,6 @@ import pytest
 import workbench
 from conftest import AlertMaker, eventually
 
-from appliance import deployment
 from appliance.capture import light as scene
 from appliance.check import cli as check_cli
 from appliance.check import machine as check_machine
@@ -23,7 +22,8 @@ from appliance.check import order as check_order
 from appliance.check.line import Line
 from appliance.config import BeaconPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import CourierSettings, run_courier
-from appliance.deployment import Site
+from appliance.deployment import files as deployment
+from appliance.deployment.files import Site
 from appliance.formats import order
 from appliance.limits import LIMITS
 from appliance.outbox import Outbox

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import workbench
 
-from appliance import deployment, erasure, place
-from appliance.bluelist import PressLog
+from appliance import erasure
+from appliance.deployment import files as deployment
+from appliance.deployment import place
+from appliance.deployment.blue_list import PressLog
 from appliance.errors import BluelampError
 from appliance.formats import order, performance, recall, watchlist
 from appliance.trust import admission, audit, keys

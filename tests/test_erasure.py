@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import workbench
 
-from appliance import deployment, erasure
-from appliance.deployment import Site
+from appliance import erasure
+from appliance.deployment import files as deployment
+from appliance.deployment.files import Site
 from appliance.erasure import Receipt
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.formats.order import OrderError

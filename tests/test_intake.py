@@ -15,9 +15,10 @@ import pytest
 import workbench
 from typer.testing import CliRunner
 
-from appliance import deployment, intake, intake_folder
+from appliance import intake, intake_folder
 from appliance.cli import app
-from appliance.deployment import Site
+from appliance.deployment import files as deployment
+from appliance.deployment.files import Site
 from appliance.errors import BluelampError
 from appliance.intake import Desk, Verdict
 from appliance.intake_folder import IntakeError, read_folder

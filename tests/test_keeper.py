@@ -18,10 +18,12 @@ import pytest
 import workbench
 from conftest import eventually
 
-from appliance import config, deployment, erasure, keeper, layout
+from appliance import config, erasure, keeper
 from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier import run_courier
-from appliance.deployment import Site
+from appliance.deployment import files as deployment
+from appliance.deployment import layout
+from appliance.deployment.files import Site
 from appliance.errors import CourierError, KeyFileError
 from appliance.keeper import Desk, Keeper, KeeperError, Over
 from appliance.outbox import Outbox
@@ -71,7 +73,7 @@ def sealing_key(keeping: Keeper, bench: workbench.Workbench) -> str:
 
 def end_window(site: Site, folder: keys.KeyFolder) -> None:
     """As if the window had ended a minute ago."""
-    from appliance import arming
+    from appliance.deployment import arming
     from appliance.trust import envelope
 
     record = deployment.read_armed(site, folder)
@@ -174,7 +176,7 @@ def test_a_user_that_this_machine_does_not_know_is_left_out(caplog: pytest.LogCa
 
 def test_a_clock_set_back_does_not_keep_a_window_open(keeping: Keeper, bench: workbench.Workbench) -> None:
     """In the boot of the arming the steady clock tells; here the arming's own clock stood an hour later than ours."""
-    from appliance import arming, clock
+    from appliance.deployment import arming, clock
     from appliance.trust import envelope
 
     record, now = deployment.read_armed(keeping.site, bench.folder), clock.read_point()

@@ -94,7 +94,7 @@ def test_a_wolf_is_found_and_its_threshold_raised(bench: workbench.Workbench) ->
 def test_raised_thresholds_reach_the_unit(bench: workbench.Workbench) -> None:
     """Issued with the pre-flight's wolves, the entry carries its own threshold."""
     bench.issue("D-1", **{"R-00003": 0.91})
-    from appliance import deployment
+    from appliance.deployment import files as deployment
 
     site = deployment.Site(bench.unit, bench.root / "list.watchlist", bench.root / "none", bench.root / "state")
     content = deployment.open_list(site.watchlist, bench.folder, bench.models, bench.now)

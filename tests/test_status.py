@@ -13,11 +13,13 @@ import workbench
 from rich.console import Console
 from typer.testing import CliRunner
 
-from appliance import arming, deployment, status, status_cli
-from appliance.bluelist import share
+from appliance import status, status_cli
 from appliance.cli import app
 from appliance.config import CameraPart, UnitConfig, UnitPart
-from appliance.deployment import Site
+from appliance.deployment import arming
+from appliance.deployment import files as deployment
+from appliance.deployment.blue_list import share
+from appliance.deployment.files import Site
 from appliance.records import CameraHealth, Health, StageTimes
 from appliance.sockets import health as figures
 from appliance.sockets.link import Greeting

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance.arming import Confirmed
-from appliance.deployment import Recognisers, Site
+from appliance.deployment.arming import Confirmed
+from appliance.deployment.files import Recognisers, Site
+from appliance.deployment.place import PositionSource
 from appliance.formats import order
 from appliance.formats import preflight as preflights
-from appliance.place import PositionSource
 from appliance.recognition import packs
 from appliance.recognition.calibration import Calibration, FalseMatch, Operating
 from appliance.recognition.embed import unit

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import cv2
 
-from appliance import deployment
 from appliance.attest import needles as attest_needles
 from appliance.attest.kit import OpenKit
 from appliance.config import UnitConfig
+from appliance.deployment import files as deployment
 from appliance.recognition import packs
 from appliance.recognition.detect import Detector
 from appliance.recognition.embed import Embedder

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from appliance import layout, meter
+from appliance import meter
 from appliance.capture import light as scene
 from appliance.capture.sources import kind_of, open_source
 from appliance.check.line import Line, tried
 from appliance.config import BeaconPart, CameraPart, UnitConfig
 from appliance.confine import sandbox
 from appliance.confine.beacon import open_beacon
+from appliance.deployment import layout
 from appliance.errors import CaptureError, CourierError
 from appliance.recognition.detect import Detector
 from appliance.records import Health, Image

@@ -7,17 +7,18 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from appliance import arming, clock, deployment, layout
-from appliance.arming import Armed, Step
 from appliance.capture.sources import kind_of
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
-from appliance.deployment import Recognisers, Site
+from appliance.deployment import arming, clock, layout
+from appliance.deployment import files as deployment
+from appliance.deployment.arming import Armed, Step
+from appliance.deployment.files import Recognisers, Site
+from appliance.deployment.place import GpsdPosition, PositionSource
 from appliance.formats import order
 from appliance.formats.order import Order
 from appliance.formats.watchlist import Watchlist, utc
 from appliance.limits import LIMITS
-from appliance.place import GpsdPosition, PositionSource
 from appliance.trust import keys
 from appliance.trust.keys import KeyFolder
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from appliance import deployment, layout, unit
+from appliance import unit
 from appliance.check import machine as check_machine
 from appliance.check import order as check_order
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
+from appliance.deployment import files as deployment
+from appliance.deployment import layout
 from appliance.formats.watchlist import Watchlist, utc
 from appliance.sockets import health as figures
 from appliance.trust import keys

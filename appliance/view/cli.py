@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance import config as configs
-from appliance import layout
 from appliance.capture.light import words
 from appliance.capture.sources import kind_of
 from appliance.check.order import span
 from appliance.config import UnitConfig
 from appliance.confine.sandbox import Sandbox, devices
+from appliance.deployment import layout
 from appliance.errors import ConfigError
 from appliance.sockets import health as figures
 from appliance.view.aim import Wanted

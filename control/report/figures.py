@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from appliance import published
-from appliance.bluelist import share
+from appliance.deployment.blue_list import share
 from appliance.erasure import Receipt
 from appliance.formats.order import Order
 from appliance.records import Health

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from appliance.bluelist import Share
+from appliance.deployment.blue_list import Share
 from appliance.trust.keys import write_public
 from control import case_rows
 from control.ledger_file import reading

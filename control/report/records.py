@@ -5,7 +5,7 @@ Counts, rates, times and digests. No identifier of a reference, an alert or a me
 
 from __future__ import annotations
 
-from appliance.bluelist import Share
+from appliance.deployment.blue_list import Share
 from appliance.published import Published
 from appliance.records import Models, Record
 from control.report.agreement import Agreement

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from starlette.responses import JSONResponse, Response
 
-from appliance.bluelist import share
+from appliance.deployment.blue_list import share
 from appliance.formats.order import Order
 from appliance.records import CameraHealth, Health
 from control.records import Deployment, UnitView

@@ -11,10 +11,10 @@ import pwd
 from collections.abc import Iterable
 from pathlib import Path
 
-from appliance import place
 from appliance.config import UnitConfig
 from appliance.courier import CourierSettings
-from appliance.deployment import Site
+from appliance.deployment import place
+from appliance.deployment.files import Site
 from appliance.sockets.link import make_folder
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles, common_name

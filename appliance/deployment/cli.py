@@ -14,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import deployment, keeper, layout
-from appliance.arming import Confirmed, Step
-from appliance.bluelist import Pressed, PressLog
+from appliance import keeper
 from appliance.config import UnitConfig
-from appliance.deployment import Recognisers, Site
+from appliance.deployment import files as deployment
+from appliance.deployment import layout
+from appliance.deployment.arming import Confirmed, Step
+from appliance.deployment.blue_list import Pressed, PressLog
+from appliance.deployment.files import Recognisers, Site
 from appliance.errors import ConfigError
 from appliance.formats import order
 from appliance.formats.order import Order, OrderError

@@ -17,9 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import arming, clock, erasure
-from appliance.arming import Armed, Confirmed, Evidence, Permit, Step
-from appliance.clock import SteadyClock
+from appliance import erasure
+from appliance.deployment import arming, clock
+from appliance.deployment.arming import Armed, Confirmed, Evidence, Permit, Step
+from appliance.deployment.clock import SteadyClock
+from appliance.deployment.place import PositionSource
 from appliance.erasure import Ending, Reason, Receipt
 from appliance.errors import KeyFileError, PackError, WatchlistError
 from appliance.formats import recall, watchlist
@@ -27,7 +29,6 @@ from appliance.formats.order import Order, OrderError
 from appliance.formats.performance import REPORT_BYTES
 from appliance.formats.watchlist import Watchlist
 from appliance.limits import LIMITS
-from appliance.place import PositionSource
 from appliance.recognition import calibration
 from appliance.recognition.packs import Pack
 from appliance.records import Models
