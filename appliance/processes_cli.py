@@ -69,7 +69,7 @@ def vision(
 
     It needs a courier and, under an order, a keeper beside it: as services, or by `run`.
     """
-    from appliance.shift import Shift  # heavy, and nobody else's: the models' runtimes, and the cameras'
+    from appliance.vision.shift import Shift  # heavy, and nobody else's: the models' runtimes, and the cameras'
 
     settings = configs.load(config)
     shift = Shift(settings, say, leashed)

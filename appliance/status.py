@@ -16,7 +16,6 @@ from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
-from appliance import meter
 from appliance.config import UnitConfig
 from appliance.deployment import arming, layout
 from appliance.deployment.arming import Armed
@@ -29,6 +28,7 @@ from appliance.sockets import health as figures
 from appliance.sockets.link import Greeting
 from appliance.sockets.running import ask_courier
 from appliance.trust import audit, envelope, keys
+from appliance.vision import meter
 
 Mode = Literal["scanning", "paused", "armed", "rehearsing", "not armed"]
 MESSAGES = 4  # the last lines of the log that are shown

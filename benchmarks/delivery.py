@@ -24,11 +24,11 @@ from appliance.console import complain
 from appliance.courier import CourierSettings, spawn
 from appliance.errors import BluelampError, CourierError
 from appliance.records import Candidate, Models, Probe, Quality, Sighting
-from appliance.sealer import Sealer, Sender
 from appliance.sockets.link import CourierLink
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles
 from appliance.trust import keys
+from appliance.vision.sealer import Sealer, Sender
 from control.broker import BrokerFiles, running_broker
 from control.inbox import Opened
 from control.tail import Tail, Until

@@ -61,7 +61,7 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What arrived, and the unit's own summary (appliance.vision.Summary as a dictionary)."""
+    """What arrived, and the unit's own summary (appliance.vision.loop.Summary as a dictionary)."""
 
     opened: tuple[Opened, ...]
     summary: Mapping[str, float]

@@ -25,9 +25,9 @@ from appliance.recognition.extract import picture_of
 from appliance.recognition.packs import Pack
 from appliance.recognition.quality import assess
 from appliance.records import Face, Image, Quality, Record
-from appliance.sealer import jpeg
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
+from appliance.vision.sealer import jpeg
 from provisioning import fields, issue, ordering, pictures, references
 from provisioning.base import Base
 from provisioning.gate import faces_in, gate_detector, score_of

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from appliance import config, vision
+from appliance import config
 from appliance.capture import camera as capture
 from appliance.config import BeaconPart
 from appliance.confine import beacon
 from appliance.confine.beacon import BeaconError, LampBeacon, NoBeacon, SysfsLed, open_beacon
 from appliance.errors import ConfigError
+from appliance.vision import loop as vision
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from appliance.recognition.packs import Pack
 from appliance.recognition.runtime import tensor_of
 from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Face, Floats, Frame, Image, Probe
-from appliance.sealer import jpeg
+from appliance.vision.sealer import jpeg
 
 NEEDLE = 96  # bytes of a full needle: 32 pixels of colour, 24 numbers of single precision
 SHORTEST = 72  # bytes; what is shorter is not taken

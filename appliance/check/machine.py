@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from appliance import meter
 from appliance.capture import light as scene
 from appliance.capture.sources import kind_of, open_source
 from appliance.check.line import Line, tried
@@ -24,6 +23,7 @@ from appliance.recognition.detect import Detector
 from appliance.records import Health, Image
 from appliance.sockets.running import ask_courier
 from appliance.transport import tls
+from appliance.vision import meter
 
 _ROOM = 200_000_000  # bytes; an outbox of some 5,000 alerts with their chips
 _MEMORY = 500_000_000  # bytes; vision with 10,000 references, its courier, and a little air

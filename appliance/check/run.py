@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from appliance import unit
 from appliance.check import machine as check_machine
 from appliance.check import order as check_order
 from appliance.check.line import Line, tried
@@ -18,6 +17,7 @@ from appliance.deployment import layout
 from appliance.formats.watchlist import Watchlist, utc
 from appliance.sockets import health as figures
 from appliance.trust import keys
+from appliance.vision import unit
 
 
 def check(config: UnitConfig) -> Iterator[Line]:

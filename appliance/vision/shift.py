@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from appliance import keeper, unit
+from appliance import keeper
 from appliance.capture.sources import kind_of
 from appliance.config import UnitConfig
 from appliance.confine import beacon, sandbox
@@ -20,8 +20,9 @@ from appliance.records import Health
 from appliance.sockets import health as figures
 from appliance.sockets import parent as leash
 from appliance.sockets.health import Figures
-from appliance.unit import Gear
-from appliance.vision import Summary
+from appliance.vision import unit
+from appliance.vision.loop import Summary
+from appliance.vision.unit import Gear
 
 _PAUSE_SECONDS = 1.0  # how often a paused unit looks whether it may go on
 _KEEPER_SECONDS = 15.0  # how long a keeper that is just starting is waited for

@@ -39,10 +39,10 @@ from appliance.recognition.extract import Extractor, ExtractRules
 from appliance.recognition.identify import Identifier
 from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Health, Models
-from appliance.sealer import ChainState, Sealer, Sender
 from appliance.sockets.link import CourierLink
 from appliance.trust import keys
-from appliance.vision import Allowed, Lane, Summary, Vision
+from appliance.vision.loop import Allowed, Lane, Summary, Vision
+from appliance.vision.sealer import ChainState, Sealer, Sender
 
 GREETING_SECONDS = 5.0  # how long to wait for the courier to say where the chain of alerts stands
 DELIVERY_SECONDS = 15.0  # how long to wait at the end until the courier has stored everything

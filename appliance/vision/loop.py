@@ -15,15 +15,15 @@ from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell
 from appliance.confine.beacon import Beacon, NoBeacon
 from appliance.deployment.blue_list import BlueList
-from appliance.meter import Meter, resident_bytes, temperature
 from appliance.recognition.decide import Decider
 from appliance.recognition.detect import Detector
 from appliance.recognition.extract import Extractor
 from appliance.recognition.identify import Identifier
 from appliance.recognition.track import Tracker
 from appliance.records import Candidate, Frame, Health, Probe
-from appliance.sealer import Sealer
 from appliance.sockets.link import LinkCounts
+from appliance.vision.meter import Meter, resident_bytes, temperature
+from appliance.vision.sealer import Sealer
 
 Allowed = Callable[[float, float], str | None]
 """(UTC seconds, steady seconds) to the reason why scanning must stop now, or None while it is allowed."""
