@@ -17,7 +17,7 @@ from rich.console import Console
 
 from appliance import config as configs
 from appliance.confine.beacon import open_beacon
-from appliance.courier import run_courier
+from appliance.courier.server import run_courier
 from appliance.deployment import layout
 from appliance.errors import CaptureError, CourierError
 from appliance.keeper import IDLE_SECONDS, Desk, keeper_of

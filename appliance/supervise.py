@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance import courier
 from appliance.config import UnitConfig
 from appliance.confine import sandbox
 from appliance.confine.beacon import BeaconError, open_beacon
-from appliance.courier import CourierSettings
+from appliance.courier import server as courier
+from appliance.courier.server import CourierSettings
 from appliance.deployment import layout
 from appliance.errors import BluelampError
 from appliance.keeper import Desk, Keeper, keeper_of

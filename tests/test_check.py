@@ -21,12 +21,12 @@ from appliance.check import machine as check_machine
 from appliance.check import order as check_order
 from appliance.check.line import Line
 from appliance.config import BeaconPart, CameraPart, UnitConfig, UnitPart
-from appliance.courier import CourierSettings, run_courier
+from appliance.courier.outbox import Outbox
+from appliance.courier.server import CourierSettings, run_courier
 from appliance.deployment import files as deployment
 from appliance.deployment.files import Site
 from appliance.formats import order
 from appliance.limits import LIMITS
-from appliance.outbox import Outbox
 from appliance.records import CameraHealth, Health, Image, StageTimes
 from appliance.sockets.running import ask_courier
 from appliance.transport.mqtt import BrokerAddress

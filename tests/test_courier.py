@@ -20,10 +20,10 @@ import pytest
 import trustme
 from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually, in_past, tls_of
 
-from appliance.courier import CourierSettings, run_courier, spawn
+from appliance.courier.forward import SETTLE
+from appliance.courier.outbox import Outbox
+from appliance.courier.server import CourierSettings, run_courier, spawn
 from appliance.errors import ConfigError, KeyFileError
-from appliance.forward import SETTLE
-from appliance.outbox import Outbox
 from appliance.sockets.link import CourierLink
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import HUNG_UP
@@ -419,7 +419,7 @@ def test_a_socket_that_systemd_passed_is_used_and_left_alone(
     starter = (
         "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); "
         "os.dup2(s.fileno(), 3); os.set_inheritable(3, True); os.environ['LISTEN_PID'] = str(os.getpid()); "
-        "os.execv(sys.executable, [sys.executable, '-m', 'appliance.courier', '--config', sys.argv[2]])"
+        "os.execv(sys.executable, [sys.executable, '-m', 'appliance.courier.server', '--config', sys.argv[2]])"
     )
     arguments = [sys.executable, "-c", starter, str(chosen.socket), str(tmp_path / "courier.json")]
     process = subprocess.Popen(arguments)

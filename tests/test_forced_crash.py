@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance import config, courier
+from appliance import config
 from appliance.attest import control as attest_control
 from appliance.attest import places
 from appliance.attest.kit import Canary, Needle
@@ -21,6 +21,7 @@ from appliance.attest.needles import targets
 from appliance.attest.places import Hunt
 from appliance.attest.stage import vision_of
 from appliance.attest.tap import Tap
+from appliance.courier import server as courier
 from appliance.deployment import layout
 from demo import rehearsal
 from demo.run import ASSETS

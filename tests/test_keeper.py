@@ -20,13 +20,13 @@ from conftest import eventually
 
 from appliance import config, erasure, keeper
 from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
-from appliance.courier import run_courier
+from appliance.courier.outbox import Outbox
+from appliance.courier.server import run_courier
 from appliance.deployment import files as deployment
 from appliance.deployment import layout
 from appliance.deployment.files import Site
 from appliance.errors import CourierError, KeyFileError
 from appliance.keeper import Desk, Keeper, KeeperError, Over
-from appliance.outbox import Outbox
 from appliance.sockets.listen import Gate
 from appliance.trust import audit, keys
 

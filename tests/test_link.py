@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from conftest import DEPLOYMENT, AlertMaker, Machines, eventually
 
-from appliance.courier import CourierSettings, Server
+from appliance.courier.forward import Forwarder
+from appliance.courier.outbox import Outbox
+from appliance.courier.server import CourierSettings, Server
 from appliance.errors import CourierError
-from appliance.forward import Forwarder
 from appliance.limits import LIMITS
-from appliance.outbox import Outbox
 from appliance.records import Header
 from appliance.sockets import link as links
 from appliance.sockets.link import CourierLink, Greeting, Hello, Reply

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from appliance.courier.outbox import Clock, Outbox, OutboxError
 from appliance.errors import CourierError
 from appliance.limits import LIMITS
-from appliance.outbox import Clock, Outbox, OutboxError
 from appliance.records import Header
 from appliance.trust import seal
 

@@ -19,8 +19,9 @@ from conftest import eventually
 from test_beacon import Driver
 from test_watchdog import Manager
 
-from appliance import courier, supervise
-from appliance.courier import CourierSettings
+from appliance import supervise
+from appliance.courier import server as courier
+from appliance.courier.server import CourierSettings
 from appliance.errors import BluelampError
 from appliance.sockets import health as figures
 from appliance.sockets import link
@@ -112,9 +113,9 @@ def test_killed_parts(config: Path, driver: Driver) -> None:
     assert len(held) > 4, "loop, camera, link, figures, and the runtimes' own"
     assert all("NoNewPrivs:\t1" in status and "Seccomp:\t2" in status for status in held), "every thread is held"
 
-    first = run.child("appliance.courier")
+    first = run.child("appliance.courier.server")
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: run.child("appliance.courier") not in (0, first), 30)
+    eventually(lambda: run.child("appliance.courier.server") not in (0, first), 30)
     assert "the courier crashed (code -9); starting it again" in run.said
     eventually(lambda: link.answers(config.parent / "state" / "run" / "courier.sock"), 30)
 
@@ -138,7 +139,7 @@ def test_a_killed_supervisor_leaves_no_part_behind(
     heard: list[str] = []
     eventually(lambda: heard.extend(manager.heard()) or "READY=1" in heard, 60)
     assert "WATCHDOG=1" in heard, "the confined process reaches its service manager"
-    children = [run.child("vision"), run.child("appliance.courier")]
+    children = [run.child("vision"), run.child("appliance.courier.server")]
     run.process.kill()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 40)
     run.end()

@@ -17,7 +17,7 @@ from conftest import CONTROL, DEPLOYMENT, UNIT, AlertMaker, Machines, eventually
 from rich.console import Console
 from test_courier import Listener, courier_in_thread, linked
 
-from appliance.courier import CourierSettings
+from appliance.courier.server import CourierSettings
 from appliance.pace import Wake
 from appliance.records import Alert
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic

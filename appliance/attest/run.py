@@ -32,7 +32,7 @@ from appliance.attest.stage import Stage, frozen, staged
 from appliance.attest.tap import Capture, OpenLine
 from appliance.attest.words import NOT_SEARCHED, WORDS
 from appliance.config import UnitConfig
-from appliance.courier import software_version
+from appliance.courier.server import software_version
 from appliance.sockets import health as figures
 from appliance.sockets import link
 

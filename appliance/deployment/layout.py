@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.config import UnitConfig
-from appliance.courier import CourierSettings
+from appliance.courier.server import CourierSettings
 from appliance.deployment import place
 from appliance.deployment.files import Site
 from appliance.sockets.link import make_folder

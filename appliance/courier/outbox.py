@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from appliance.courier.salvage import is_damage, salvage
 from appliance.errors import CourierError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Header
-from appliance.salvage import is_damage, salvage
 from appliance.storage.reserve import Reserve
 from appliance.trust import seal
 

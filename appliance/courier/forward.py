@@ -17,9 +17,9 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
+from appliance.courier.outbox import Outbox, Row
 from appliance.errors import BluelampError, CourierError
 from appliance.limits import LIMITS
-from appliance.outbox import Outbox, Row
 from appliance.pace import Backoff, Wake
 from appliance.records import CourierState, Header
 from appliance.transport import mqtt, tls

@@ -23,10 +23,10 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from appliance.console import complain
+from appliance.courier.forward import SETTLE, Forwarder
+from appliance.courier.outbox import Outbox, OutboxError
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
-from appliance.forward import SETTLE, Forwarder
 from appliance.limits import LIMITS
-from appliance.outbox import Outbox, OutboxError
 from appliance.records import Record
 from appliance.sockets import link
 from appliance.sockets.link import Greeting, Hello, Reply
