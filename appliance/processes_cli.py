@@ -20,7 +20,7 @@ from appliance.confine.beacon import open_beacon
 from appliance.courier.server import run_courier
 from appliance.deployment import layout
 from appliance.errors import CaptureError, CourierError
-from appliance.keeper import IDLE_SECONDS, Desk, keeper_of
+from appliance.keeper.keeper import IDLE_SECONDS, Desk, keeper_of
 from appliance.sockets import link
 from appliance.sockets.listen import Gate
 from appliance.supervise import Supervisor, summary_of

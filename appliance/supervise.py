@@ -25,7 +25,7 @@ from appliance.courier import server as courier
 from appliance.courier.server import CourierSettings
 from appliance.deployment import layout
 from appliance.errors import BluelampError
-from appliance.keeper import Desk, Keeper, keeper_of
+from appliance.keeper.keeper import Desk, Keeper, keeper_of
 from appliance.sockets.listen import Gate
 from appliance.trust import locker
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from appliance.erasure import Receipt
 from appliance.formats.order import Order
 from appliance.identifiers import uuid7
+from appliance.keeper.erasure import Receipt
 from appliance.records import Health
 from control.records import Deployment, ReferencePicture
 from control.vault import DataKey

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.erasure import Receipt
 from appliance.formats.order import Order
+from appliance.keeper.erasure import Receipt
 from appliance.records import Health
 from control import case_rows, holdings
 from control.adjudication import LedgerError

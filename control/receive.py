@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import erasure
 from appliance.errors import BluelampError, SealError
+from appliance.keeper import erasure
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
 from appliance.transport import tls

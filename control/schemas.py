@@ -11,11 +11,11 @@ from typing import Any
 
 import typer
 
-from appliance.erasure import Receipt
 from appliance.formats import dossier, watchlist
 from appliance.formats.order import Order
 from appliance.formats.preflight import Preflight
 from appliance.formats.recall import Recall
+from appliance.keeper.erasure import Receipt
 from appliance.records import Alert, CourierState, Header, Health, Record
 from appliance.trust import keys
 from appliance.trust.admission import Admission, Request

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from appliance import erasure
-from appliance.erasure import Receipt
 from appliance.errors import KeyFileError, SealError
+from appliance.keeper import erasure
+from appliance.keeper.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor

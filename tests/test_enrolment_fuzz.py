@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import workbench
 
-from appliance import erasure
 from appliance.deployment import files as deployment
 from appliance.deployment import place
 from appliance.deployment.blue_list import PressLog
 from appliance.errors import BluelampError
 from appliance.formats import order, performance, recall, watchlist
+from appliance.keeper import erasure
 from appliance.trust import admission, audit, keys
 from provisioning import fields, ordering, pictures, policy
 from provisioning.moments import moment

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import workbench
 
-from appliance import erasure
 from appliance.deployment import files as deployment
 from appliance.deployment.files import Site
-from appliance.erasure import Receipt
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.formats.order import OrderError
+from appliance.keeper import erasure
+from appliance.keeper.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.trust import audit, envelope, keys, seal
 from provisioning import receipts

@@ -18,7 +18,7 @@ import pytest
 import workbench
 from conftest import eventually
 
-from appliance import config, erasure, keeper
+from appliance import config
 from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier.outbox import Outbox
 from appliance.courier.server import run_courier
@@ -26,7 +26,8 @@ from appliance.deployment import files as deployment
 from appliance.deployment import layout
 from appliance.deployment.files import Site
 from appliance.errors import CourierError, KeyFileError
-from appliance.keeper import Desk, Keeper, KeeperError, Over
+from appliance.keeper import erasure, keeper
+from appliance.keeper.keeper import Desk, Keeper, KeeperError, Over
 from appliance.sockets.listen import Gate
 from appliance.trust import audit, keys
 

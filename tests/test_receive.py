@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_tail import publish
 
-from appliance import erasure
-from appliance.erasure import Receipt
+from appliance.keeper import erasure
+from appliance.keeper.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.records import Alert, CourierState
 from appliance.transport.mqtt import BrokerAddress, Received, topic

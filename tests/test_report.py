@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 
-from appliance.erasure import Receipt
 from appliance.identifiers import uuid7
+from appliance.keeper.erasure import Receipt
 from appliance.records import Health, StageTimes
 from appliance.trust.audit import Anchor
 from control import ledger_cli

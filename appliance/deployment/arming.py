@@ -32,13 +32,13 @@ from securesystemslib.signer import Key
 from appliance.deployment import clock, place
 from appliance.deployment.clock import ClockPoint, SteadyClock
 from appliance.deployment.place import Position, PositionSource
-from appliance.erasure import Reason
 from appliance.errors import SealError
 from appliance.formats import order, performance
 from appliance.formats.order import GREATEST_FPIR, Order, OrderError
 from appliance.formats.preflight import KIND as PREFLIGHT
 from appliance.formats.preflight import Preflight
 from appliance.formats.watchlist import Watchlist, utc
+from appliance.keeper.erasure import Reason
 from appliance.records import Models, Record
 from appliance.trust.envelope import read as read_signed
 

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import keeper
 from appliance.config import UnitConfig
 from appliance.deployment import files as deployment
 from appliance.deployment import layout
@@ -24,7 +23,8 @@ from appliance.deployment.files import Recognisers, Site
 from appliance.errors import ConfigError
 from appliance.formats import order
 from appliance.formats.order import Order, OrderError
-from appliance.keeper import Keeper, NoKeeperError, Over, keeper_of
+from appliance.keeper import keeper
+from appliance.keeper.keeper import Keeper, NoKeeperError, Over, keeper_of
 from appliance.limits import LIMITS
 from appliance.recognition import packs
 from appliance.trust import keys

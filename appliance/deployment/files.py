@@ -17,17 +17,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance import erasure
 from appliance.deployment import arming, clock
 from appliance.deployment.arming import Armed, Confirmed, Evidence, Permit, Step
 from appliance.deployment.clock import SteadyClock
 from appliance.deployment.place import PositionSource
-from appliance.erasure import Ending, Reason, Receipt
 from appliance.errors import KeyFileError, PackError, WatchlistError
 from appliance.formats import recall, watchlist
 from appliance.formats.order import Order, OrderError
 from appliance.formats.performance import REPORT_BYTES
 from appliance.formats.watchlist import Watchlist
+from appliance.keeper import erasure
+from appliance.keeper.erasure import Ending, Reason, Receipt
 from appliance.limits import LIMITS
 from appliance.recognition import calibration
 from appliance.recognition.packs import Pack

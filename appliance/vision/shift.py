@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from appliance import keeper
 from appliance.capture.sources import kind_of
 from appliance.config import UnitConfig
 from appliance.confine import beacon, sandbox
@@ -16,6 +15,7 @@ from appliance.confine.sandbox import Sandbox
 from appliance.confine.watchdog import Watchdog
 from appliance.deployment.layout import figures_path, keeper_path
 from appliance.errors import CourierError
+from appliance.keeper import keeper
 from appliance.records import Health
 from appliance.sockets import health as figures
 from appliance.sockets import parent as leash

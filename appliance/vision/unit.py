@@ -30,7 +30,7 @@ from appliance.errors import ConfigError
 from appliance.formats import watchlist
 from appliance.formats.order import OrderError
 from appliance.formats.watchlist import Watchlist, utc
-from appliance.keeper import Over
+from appliance.keeper.keeper import Over
 from appliance.recognition import golden, packs
 from appliance.recognition.decide import Decider, DecideRules
 from appliance.recognition.detect import Detector

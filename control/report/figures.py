@@ -14,8 +14,8 @@ import numpy as np
 
 from appliance import published
 from appliance.deployment.blue_list import share
-from appliance.erasure import Receipt
 from appliance.formats.order import Order
+from appliance.keeper.erasure import Receipt
 from appliance.records import Health
 from control import case_rows, holdings
 from control.adjudication import GROUPS, LedgerError

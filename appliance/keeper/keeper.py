@@ -26,9 +26,9 @@ from appliance.deployment import files as deployment
 from appliance.deployment import layout
 from appliance.deployment.arming import Armed
 from appliance.deployment.files import Site
-from appliance.erasure import SEALED, Reason, destroy
 from appliance.errors import BluelampError, ConfigError, CourierError
 from appliance.formats.order import Name
+from appliance.keeper.erasure import SEALED, Reason, destroy
 from appliance.limits import LIMITS
 from appliance.records import Record
 from appliance.sockets import link
