@@ -13,12 +13,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import intake_cli, processes_cli, status_cli
+from appliance import processes_cli, status_cli
 from appliance.attest import cli as attest_cli
 from appliance.check import cli as check_cli
 from appliance.confine import sandbox
 from appliance.console import run_app
 from appliance.deployment import cli as field_cli
+from appliance.intake import cli as intake_cli
 from appliance.recognition import fetch, golden, packs
 from appliance.recognition.detect import Detector
 from appliance.recognition.embed import Embedder

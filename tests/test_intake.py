@@ -15,13 +15,14 @@ import pytest
 import workbench
 from typer.testing import CliRunner
 
-from appliance import intake, intake_folder
 from appliance.cli import app
 from appliance.deployment import files as deployment
 from appliance.deployment.files import Site
 from appliance.errors import BluelampError
-from appliance.intake import Desk, Verdict
-from appliance.intake_folder import IntakeError, read_folder
+from appliance.intake import folder as intake_folder
+from appliance.intake import take_in
+from appliance.intake.folder import IntakeError, read_folder
+from appliance.intake.take_in import Desk, Verdict
 from appliance.limits import LIMITS
 from appliance.trust import audit, keys
 from provisioning import authority
@@ -63,7 +64,7 @@ def desk(bench: workbench.Workbench, site: Site, now: float | None = None) -> De
 
 def bring(bench: workbench.Workbench, site: Site, stick: Path, now: float | None = None) -> dict[str, Verdict]:
     """Put a stick in; what was said of each file."""
-    return {v.name: v for v in intake.take(read_folder(stick), desk(bench, site, now))}
+    return {v.name: v for v in take_in.take(read_folder(stick), desk(bench, site, now))}
 
 
 def outcomes(said: dict[str, Verdict]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistEr
 from appliance.formats import order, preflight, watchlist
 from appliance.formats.order import Order, OrderError
 from appliance.formats.watchlist import Watchlist, utc
-from appliance.intake_folder import Delivery, File, IntakeError, Kind
+from appliance.intake.folder import Delivery, File, IntakeError, Kind
 from appliance.limits import LIMITS
 from appliance.records import Models
 from appliance.trust import admission, audit, keys, seal

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.text import Text
 
 from appliance import config as configs
-from appliance import intake
 from appliance.deployment import cli as field_cli
-from appliance.intake import Desk, Verdict
-from appliance.intake_folder import IntakeError, read_folder
+from appliance.intake import take_in
+from appliance.intake.folder import IntakeError, read_folder
+from appliance.intake.take_in import Desk, Verdict
 from appliance.trust import keys
 
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration.")]
@@ -45,7 +45,7 @@ def intake_command(
     delivery = read_folder(folder)
     verdicts, out = [], Console(highlight=False, soft_wrap=True)
     with _alone(site.state):
-        for verdict in intake.take(delivery, Desk(site, keys.load(site.key_folder), packs.models, time.time())):
+        for verdict in take_in.take(delivery, Desk(site, keys.load(site.key_folder), packs.models, time.time())):
             verdicts.append(verdict)
             if not as_json:
                 out.print(_line(verdict))
