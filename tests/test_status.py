@@ -13,7 +13,6 @@ import workbench
 from rich.console import Console
 from typer.testing import CliRunner
 
-from appliance import status, status_cli
 from appliance.cli import app
 from appliance.config import CameraPart, UnitConfig, UnitPart
 from appliance.deployment import arming
@@ -23,7 +22,9 @@ from appliance.deployment.files import Site
 from appliance.records import CameraHealth, Health, StageTimes
 from appliance.sockets import health as figures
 from appliance.sockets.link import Greeting
-from appliance.status import Status
+from appliance.status import cli as status_cli
+from appliance.status import status
+from appliance.status.status import Status
 from appliance.trust import envelope
 
 

@@ -20,7 +20,7 @@ from appliance.check.order import span
 from appliance.deployment.blue_list import Share
 from appliance.formats.watchlist import utc
 from appliance.records import Health
-from appliance.status import STALE_SECONDS, Status, look
+from appliance.status.status import STALE_SECONDS, Status, look
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")
