@@ -13,7 +13,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from appliance import config as configs
-from appliance import processes_cli
 from appliance.attest import cli as attest_cli
 from appliance.check import cli as check_cli
 from appliance.confine import sandbox
@@ -23,6 +22,7 @@ from appliance.intake import cli as intake_cli
 from appliance.recognition import fetch, golden, packs
 from appliance.recognition.detect import Detector
 from appliance.recognition.embed import Embedder
+from appliance.services import cli as processes_cli
 from appliance.status import cli as status_cli
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust.cli import keys_app

@@ -19,13 +19,13 @@ from conftest import eventually
 from test_beacon import Driver
 from test_watchdog import Manager
 
-from appliance import supervise
 from appliance.courier import server as courier
 from appliance.courier.server import CourierSettings
 from appliance.errors import BluelampError
+from appliance.services import supervise
+from appliance.services.supervise import RESTARTS, CourierChild, Ended, summary_of
 from appliance.sockets import health as figures
 from appliance.sockets import link
-from appliance.supervise import RESTARTS, CourierChild, Ended, summary_of
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles
 from appliance.trust import locker

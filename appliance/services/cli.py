@@ -21,9 +21,9 @@ from appliance.courier.server import run_courier
 from appliance.deployment import layout
 from appliance.errors import CaptureError, CourierError
 from appliance.keeper.keeper import IDLE_SECONDS, Desk, keeper_of
+from appliance.services.supervise import Supervisor, summary_of
 from appliance.sockets import link
 from appliance.sockets.listen import Gate
-from appliance.supervise import Supervisor, summary_of
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")
