@@ -15,8 +15,8 @@ from rich.table import Table
 from appliance import config as configs
 from appliance.attest import cli as attest_cli
 from appliance.check import cli as check_cli
+from appliance.command_line import run_app
 from appliance.confine import sandbox
-from appliance.console import run_app
 from appliance.deployment import cli as field_cli
 from appliance.intake import cli as intake_cli
 from appliance.recognition import fetch, golden, packs

@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.errors import BluelampError, ConfigError, CourierError
 from appliance.limits import LIMITS
 from appliance.records import Candidate

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.courier.server import CourierSettings, spawn
 from appliance.errors import BluelampError, CourierError
 from appliance.records import Candidate, Models, Probe, Quality, Sighting

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.console import run_app
+from appliance.command_line import run_app
 from benchmarks.composer import Deployment, Plan, compose
 from provisioning.evaluation import cli, figures, table
 from provisioning.evaluation.dataset import Dataset, Still

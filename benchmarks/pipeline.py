@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.errors import BluelampError
 from appliance.formats import watchlist
 from appliance.identifiers import uuid7

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from scipy.stats import beta
 
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.errors import BluelampError
 from benchmarks.composer import Plan, compose
 from demo import rehearsal

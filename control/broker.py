@@ -18,7 +18,7 @@ from pathlib import Path
 
 import typer
 
-from appliance.console import run_app
+from appliance.command_line import run_app
 from appliance.errors import BluelampError
 from appliance.transport.mqtt import ROOT, BrokerAddress
 

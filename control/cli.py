@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from appliance.console import run_app
+from appliance.command_line import run_app
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust.cli import keys_app
 from control import broker as broker_commands

@@ -21,7 +21,7 @@ from appliance.attest import cli as attest_cli
 from appliance.attest import kit as attest_kit
 from appliance.attest import run as attest
 from appliance.attest.record import Attestation, short_digest
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.errors import BluelampError
 from appliance.recognition import packs
 from appliance.trust import keys

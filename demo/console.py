@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.errors import BluelampError
 from appliance.recognition import packs
 from appliance.records import Image

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.errors import BluelampError
 from control.inbox import Opened
 from demo import rehearsal

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from appliance.console import complain
+from appliance.command_line import complain
 from appliance.courier.forward import SETTLE, Forwarder
 from appliance.courier.outbox import Outbox, OutboxError
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
