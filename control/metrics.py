@@ -19,8 +19,8 @@ from appliance.errors import ConfigError
 from control.fleet import Fleet
 from control.ledger import Ledger
 from control.listen import Listen
-from control.receive import Receiver
 from control.records import Event
+from control.service.receiver import Receiver
 
 _DECISIONS = 10_000  # between two scrapes; older ones are not timed
 _SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600)

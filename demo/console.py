@@ -41,7 +41,7 @@ from control.listen import Listen
 from control.people import People
 from control.records import Role
 from control.room import Room
-from control.service import Service, ServiceSettings
+from control.service.service import Service, ServiceSettings
 from demo import rehearsal
 from demo.rehearsal import Rehearsal, RehearsalError
 from demo.run import ASSETS, DEPLOYMENT, SETTINGS

@@ -34,7 +34,7 @@ from control.listen import Listen
 from control.people import People
 from control.records import Member, ReferencePicture, Role
 from control.room import Room
-from control.site import Site
+from control.service.web_server import Site
 from control.web.app import make_app
 from demo.arrays import Bytes
 from provisioning.truth import Pass, read_truth

@@ -20,7 +20,7 @@ from control.listen import Listen
 from control.people import Cost, People
 from control.records import Role
 from control.room import Room
-from control.site import Site
+from control.service.web_server import Site
 from control.web.app import make_app
 from control.web.settings import WebSettings
 

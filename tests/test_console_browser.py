@@ -23,7 +23,7 @@ from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Messag
 from control.broker import Broker, free_port
 from control.listen import Listen
 from control.room import Room
-from control.service import Service, ServiceSettings
+from control.service.service import Service, ServiceSettings
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the console's browser tests need playwright")
 axe = pytest.importorskip(

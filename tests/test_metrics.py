@@ -20,7 +20,7 @@ from control.ledger import Ledger
 from control.listen import Listen
 from control.metrics import Metrics
 from control.quarantine import Quarantine
-from control.receive import Books, Receiver
+from control.service.receiver import Books, Receiver
 
 
 class Scene:

@@ -32,8 +32,8 @@ from control.fleet import Fleet
 from control.inbox import Reason
 from control.ledger import Ledger
 from control.quarantine import Quarantine
-from control.receive import Books, Receiver
 from control.records import Event
+from control.service.receiver import Books, Receiver
 
 ALERT, HEALTH, RECEIPT, STATE = (topic(UNIT, kind) for kind in ("alert", "health", "receipt", "state"))
 

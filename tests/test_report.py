@@ -26,7 +26,6 @@ from appliance.identifiers import uuid7
 from appliance.keeper.erasure import Receipt
 from appliance.records import Health, StageTimes
 from appliance.trust.audit import Anchor
-from control import ledger_cli
 from control.adjudication import LedgerError
 from control.ledger_file import reading
 from control.records import Member
@@ -37,6 +36,7 @@ from control.report import page as report_page
 from control.report import plots as report_plots
 from control.report.agreement import cohen
 from control.report.records import Report
+from control.service import ledger_cli
 
 SECRETS = ("REFERENCE-0815-SECRET", "R-9-DECOY-SECRET", "the note names Jane Roe", "arrested at Test Street 1",
            "Superintendent Test")  # fmt: skip

@@ -28,7 +28,7 @@ from control.ledger import Ledger, LedgerError
 from control.listen import Listen
 from control.people import People
 from control.room import Room
-from control.service import Service, ServiceError, ServiceSettings
+from control.service.service import Service, ServiceError, ServiceSettings
 
 
 @contextmanager

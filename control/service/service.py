@@ -25,9 +25,9 @@ from control.listen import Listen
 from control.metrics import Metrics
 from control.people import People
 from control.quarantine import Quarantine
-from control.receive import Books, Receiver
 from control.room import Room
-from control.site import Site
+from control.service.receiver import Books, Receiver
+from control.service.web_server import Site
 from control.web.app import make_app
 
 _TICK_SECONDS = 1.0

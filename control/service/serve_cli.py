@@ -41,7 +41,7 @@ def serve(
     """
     try:  # the console's libraries are an extra, which the other commands do without
         from control.decoys import Rate
-        from control.service import Service, ServiceSettings
+        from control.service.service import Service, ServiceSettings
     except ImportError as error:
         raise ConfigError("the service needs the extra 'control': pip install 'bluelamp[control]'") from error
     settings = ServiceSettings(
