@@ -30,8 +30,8 @@ from appliance.transport.tls import TlsFiles
 from appliance.trust import keys
 from appliance.vision.sealer import Sealer, Sender
 from control.broker import BrokerFiles, running_broker
-from control.inbox import Opened
-from control.tail import Tail, Until
+from control.receive.inbox import Opened
+from control.receive.tail import Tail, Until
 from demo import rehearsal
 
 _WAIT_SECONDS = 120.0

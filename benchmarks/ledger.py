@@ -28,8 +28,8 @@ from appliance.identifiers import uuid7
 from appliance.records import Alert, Header, Models
 from appliance.trust.audit import Audit
 from control import retention, retention_proof
-from control.inbox import Opened
 from control.ledger import Ledger
+from control.receive.inbox import Opened
 from control.records import Member
 from control.report import make as report
 

@@ -12,9 +12,10 @@ from appliance.command_line import run_app
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust.cli import keys_app
 from control import broker as broker_commands
-from control import deployment_cli, people_cli, recalls, schemas
+from control import deployment_cli, people_cli, schemas
+from control.receive import recalls
+from control.receive.tail import Tail, Until, tail_json, tail_table
 from control.service import ledger_cli, serve_cli
-from control.tail import Tail, Until, tail_json, tail_table
 
 _PIPE_WIDTH = 160  # columns where there is no terminal to ask
 app = typer.Typer(

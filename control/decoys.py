@@ -20,8 +20,8 @@ from appliance.formats.dossier import Decoy
 from appliance.formats.order import Order
 from appliance.identifiers import uuid7
 from control.dossiers import Pool
-from control.fleet import Fleet
 from control.ledger import Ledger
+from control.receive.fleet import Fleet
 from control.records import Case, ReferencePicture
 
 _PATIENCE = 0.1  # of the time to live: a real alert that waits longer keeps decoys away

@@ -13,11 +13,11 @@ from appliance.formats.order import Retention
 from appliance.records import Alert
 from control import adjudication, case_rows, erasures, holdings
 from control.adjudication import LedgerError, checked
-from control.chain import Link
 from control.erasures import Erasure
-from control.inbox import Opened
 from control.intake import case_of, decoded, decoy_of
 from control.ledger_base import LedgerBase
+from control.receive.chain import Link
+from control.receive.inbox import Opened
 from control.records import Case, Engagement, Member, Outcome, ReferencePicture, State, Verdict
 from control.vault import DataKey
 

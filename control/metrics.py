@@ -16,9 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from appliance.errors import ConfigError
-from control.fleet import Fleet
 from control.ledger import Ledger
 from control.listen import Listen
+from control.receive.fleet import Fleet
 from control.records import Event
 from control.service.receiver import Receiver
 

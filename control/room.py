@@ -8,9 +8,9 @@ from pathlib import Path
 from securesystemslib.signer import Signer
 
 from appliance.trust.audit import Audit
-from control.fleet import Fleet
 from control.ledger import Ledger
 from control.people import People
+from control.receive.fleet import Fleet
 
 
 @dataclass(frozen=True)

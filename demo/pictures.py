@@ -27,11 +27,11 @@ from appliance.formats.order import Assessments, Order, Place, UnitList
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
 from appliance.records import Alert, CameraHealth, CourierState, Header, Health, Models, StageTimes
-from control.fleet import Fleet
-from control.inbox import Opened
 from control.ledger import Ledger
 from control.listen import Listen
 from control.people import People
+from control.receive.fleet import Fleet
+from control.receive.inbox import Opened
 from control.records import Member, ReferencePicture, Role
 from control.room import Room
 from control.service.web_server import Site

@@ -24,8 +24,8 @@ from appliance.recognition import packs
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import admission, envelope
 from control.broker import BrokerFiles, running_broker
-from control.inbox import Opened
-from control.tail import Tail, Until
+from control.receive.inbox import Opened
+from control.receive.tail import Tail, Until
 from provisioning import authority, cohort, dossier, issue, ordering, preflight, selection
 from provisioning.base import Base, open_base
 from provisioning.enrolment import Summary, enrol_images

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from appliance.command_line import complain
 from appliance.errors import BluelampError
-from control.inbox import Opened
+from control.receive.inbox import Opened
 from demo import rehearsal
 from demo.score import Score, score
 from provisioning.truth import read_truth

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from control.inbox import Opened
+from control.receive.inbox import Opened
 from provisioning.truth import Pass, Truth
 
 _LATE = 15  # frames after a pass has left the picture in which its track may still alert

@@ -7,8 +7,8 @@ from pathlib import Path
 from appliance.transport import tls
 from appliance.transport.mqtt import BrokerAddress, Received
 from appliance.trust import keys
-from control.inbox import Inbox, RefusedError
-from control.subscriber import Subscriber, client_id
+from control.receive.inbox import Inbox, RefusedError
+from control.receive.subscriber import Subscriber, client_id
 
 folder = keys.load(Path(sys.argv[1]))
 inbox = Inbox(folder)  # verifies signature, seal, freshness and chain; remembers what was seen

@@ -15,9 +15,9 @@ import controlroom
 from conftest import CONTROL, DEPLOYMENT, Machines
 from starlette.testclient import TestClient
 
-from control.fleet import Fleet
 from control.listen import Listen
 from control.people import Cost, People
+from control.receive.fleet import Fleet
 from control.records import Role
 from control.room import Room
 from control.service.web_server import Site

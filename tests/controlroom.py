@@ -13,8 +13,8 @@ from appliance.formats.order import Assessments, Order, Place, Retention, UnitLi
 from appliance.records import Models
 from appliance.transport.mqtt import topic
 from appliance.trust.audit import Audit
-from control.inbox import Inbox
 from control.ledger import Ledger
+from control.receive.inbox import Inbox
 from control.records import Member, ReferencePicture
 
 ANN, BOB, CY = (Member(name=name, role="adjudicator") for name in ("ann", "bob", "cy"))

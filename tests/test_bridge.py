@@ -19,9 +19,9 @@ from appliance.errors import ConfigError
 from appliance.records import CourierState
 from control.bridge import Bridge
 from control.broker import find_mosquitto, free_port
-from control.fleet import Fleet
 from control.listen import Listen
 from control.people import Cost, People
+from control.receive.fleet import Fleet
 from control.room import Room
 
 

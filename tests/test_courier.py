@@ -29,8 +29,8 @@ from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import HUNG_UP
 from appliance.trust import keys
 from control.broker import Broker, free_port
-from control.inbox import Opened, Reason
-from control.tail import Tail, Until
+from control.receive.inbox import Opened, Reason
+from control.receive.tail import Tail, Until
 
 Settings = Callable[..., CourierSettings]
 

@@ -15,7 +15,7 @@ from appliance.records import CameraHealth, Health, StageTimes
 from control.adjudication import visible
 from control.decoys import Decoys, Rate
 from control.dossiers import Pool
-from control.fleet import Fleet
+from control.receive.fleet import Fleet
 
 HOUR = 3600.0
 

@@ -12,7 +12,7 @@ import pytest
 from appliance.recognition import packs
 from appliance.recognition.detect import Detector
 from appliance.records import Image
-from control.inbox import Opened
+from control.receive.inbox import Opened
 from demo import rehearsal
 from demo.run import ASSETS, SETTINGS
 from demo.score import score

@@ -18,8 +18,8 @@ from appliance.limits import LIMITS
 from appliance.records import CourierState, Header
 from appliance.transport.mqtt import topic
 from appliance.trust import seal
-from control.chain import Fit
-from control.inbox import Inbox, Opened, Reason, RefusedError
+from control.receive.chain import Fit
+from control.receive.inbox import Inbox, Opened, Reason, RefusedError
 
 ALERT, HEALTH = topic(UNIT, "alert"), topic(UNIT, "health")
 

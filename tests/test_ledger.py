@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from appliance.records import Health, StageTimes
 from control import adjudication, holdings
-from control.inbox import RefusedError
 from control.ledger import Ledger, LedgerError
 from control.ledger_file import reading
+from control.receive.inbox import RefusedError
 from control.records import Case, Event, Member
 
 ROOT = Path(__file__).parent.parent
@@ -162,7 +162,7 @@ CRASH = """
 import os, sys
 from pathlib import Path
 from appliance import keys
-from control.inbox import Inbox
+from control.receive.inbox import Inbox
 from control.ledger import Ledger
 store, folder, container, now = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 ledger, inbox = Ledger(store, clock=lambda: now), Inbox(keys.load(folder))

@@ -15,11 +15,11 @@ from appliance.errors import ConfigError
 from appliance.records import CameraHealth, CourierState
 from appliance.transport.mqtt import BrokerAddress, Received, topic
 from control.broker import free_port
-from control.fleet import Fleet
 from control.ledger import Ledger
 from control.listen import Listen
 from control.metrics import Metrics
-from control.quarantine import Quarantine
+from control.receive.fleet import Fleet
+from control.receive.quarantine import Quarantine
 from control.service.receiver import Books, Receiver
 
 

@@ -23,8 +23,8 @@ from appliance.errors import BluelampError
 from appliance.formats import order
 from control.broker import BrokerFiles, running_broker
 from control.cli import app as control_app
-from control.inbox import Opened
-from control.tail import Tail, Until
+from control.receive.inbox import Opened
+from control.receive.tail import Tail, Until
 from provisioning import ordering
 from provisioning.cli import app as provision_app
 

@@ -28,10 +28,10 @@ from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust import envelope, keys, seal
 from appliance.trust.audit import Anchor
 from control.broker import Broker
-from control.fleet import Fleet
-from control.inbox import Reason
 from control.ledger import Ledger
-from control.quarantine import Quarantine
+from control.receive.fleet import Fleet
+from control.receive.inbox import Reason
+from control.receive.quarantine import Quarantine
 from control.records import Event
 from control.service.receiver import Books, Receiver
 

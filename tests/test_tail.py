@@ -23,8 +23,8 @@ from appliance.records import Alert
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
 from appliance.trust import keys
 from control.broker import Broker
-from control.subscriber import Subscriber, client_id
-from control.tail import Tail, Until, tail_table
+from control.receive.subscriber import Subscriber, client_id
+from control.receive.tail import Tail, Until, tail_table
 
 Settings = Callable[..., CourierSettings]
 

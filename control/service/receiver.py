@@ -23,12 +23,12 @@ from appliance.transport import tls
 from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust.keys import KeyFolder, write_public
 from control.bounds import unbelievable
-from control.desk import Desk, Hearers
-from control.fleet import Fleet
-from control.inbox import Opened, Reason, RefusedError, split_topic
 from control.ledger import Ledger
-from control.quarantine import Quarantine
-from control.subscriber import Subscriber, client_id
+from control.receive.fleet import Fleet
+from control.receive.inbox import Opened, Reason, RefusedError, split_topic
+from control.receive.quarantine import Quarantine
+from control.receive.sorting import Desk, Hearers
+from control.receive.subscriber import Subscriber, client_id
 
 SESSION = "room"
 _QUIET_SECONDS = 60.0  # one event for a unit and reason in this time: a flood of forgeries must not flood the consoles

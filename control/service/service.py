@@ -19,12 +19,12 @@ from control import dossiers, retention
 from control.bridge import Bridge
 from control.decoys import Decoys, Rate
 from control.dossiers import Pool
-from control.fleet import Fleet
 from control.ledger import Ledger
 from control.listen import Listen
 from control.metrics import Metrics
 from control.people import People
-from control.quarantine import Quarantine
+from control.receive.fleet import Fleet
+from control.receive.quarantine import Quarantine
 from control.room import Room
 from control.service.receiver import Books, Receiver
 from control.service.web_server import Site

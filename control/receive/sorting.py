@@ -15,7 +15,7 @@ from appliance.records import CourierState
 from appliance.transport import tls
 from appliance.transport.mqtt import Received
 from appliance.trust import keys
-from control.inbox import Inbox, Opened, Reason, RefusedError
+from control.receive.inbox import Inbox, Opened, Reason, RefusedError
 
 
 @dataclass(frozen=True)

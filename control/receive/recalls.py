@@ -13,7 +13,7 @@ from appliance.pace import Wake
 from appliance.transport import mqtt, tls
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer
 from appliance.trust import keys
-from control.subscriber import SESSION_SECONDS, client_id
+from control.receive.subscriber import SESSION_SECONDS, client_id
 
 _ANSWER_SECONDS = 15.0
 

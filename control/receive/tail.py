@@ -21,9 +21,9 @@ from appliance.records import Alert, CourierState, Health
 from appliance.transport import tls
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys
-from control.desk import Desk, Hearers
-from control.inbox import Opened, Reason, RefusedError
-from control.subscriber import Subscriber, client_id
+from control.receive.inbox import Opened, Reason, RefusedError
+from control.receive.sorting import Desk, Hearers
+from control.receive.subscriber import Subscriber, client_id
 
 _ROWS = 20
 _SAID = 4

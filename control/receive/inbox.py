@@ -32,7 +32,7 @@ from appliance.transport.mqtt import ROOT
 from appliance.trust import seal
 from appliance.trust.keys import KeyFolder, Roster
 from control.bounds import unbelievable
-from control.chain import REFUSED, ChainBook, Fit, Link, Placement
+from control.receive.chain import REFUSED, ChainBook, Fit, Link, Placement
 
 CLOCK_SLACK = 300.0  # seconds a unit's clock may differ from ours
 _DIGESTS = 50_000
