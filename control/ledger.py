@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 
 from appliance.formats.order import Retention
 from appliance.records import Alert
-from control import adjudication, case_rows, erasures, holdings
-from control.adjudication import LedgerError, checked
+from control import case_rows, erasures, holdings
+from control.cases import adjudication
+from control.cases.adjudication import LedgerError, checked
+from control.cases.case import case_of, decoded, decoy_of
 from control.erasures import Erasure
-from control.intake import case_of, decoded, decoy_of
 from control.ledger_base import LedgerBase
 from control.receive.chain import Link
 from control.receive.inbox import Opened

@@ -15,8 +15,8 @@ from appliance.formats.order import Order
 from appliance.keeper.erasure import Receipt
 from appliance.records import Health
 from control import case_rows, holdings
-from control.adjudication import LedgerError
 from control.bell import Bell, Listener
+from control.cases.adjudication import LedgerError
 from control.records import Deployment, Event, ReferencePicture
 from control.strongroom import Strongroom
 from control.vault import DataKey

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from appliance.storage.reserve import Reserve
-from control.adjudication import LedgerError
+from control.cases.adjudication import LedgerError
 
 NAME = "ledger.sqlite"
 _SCHEMA = """

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.formats.order import Retention
-from control import adjudication
-from control.adjudication import GROUPS, LedgerError
+from control.cases import adjudication
+from control.cases.adjudication import GROUPS, LedgerError
 from control.records import NOTE, Case, Engagement, Member, Verdict
 
 STAFF = (ANN, BOB, CY, SUE, SID, EYE, VIC)

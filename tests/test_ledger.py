@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.records import Health, StageTimes
-from control import adjudication, holdings
+from control import holdings
+from control.cases import adjudication
 from control.ledger import Ledger, LedgerError
 from control.ledger_file import reading
 from control.receive.inbox import RefusedError

@@ -26,7 +26,7 @@ from appliance.identifiers import uuid7
 from appliance.keeper.erasure import Receipt
 from appliance.records import Health, StageTimes
 from appliance.trust.audit import Anchor
-from control.adjudication import LedgerError
+from control.cases.adjudication import LedgerError
 from control.ledger_file import reading
 from control.records import Member
 from control.report import cells

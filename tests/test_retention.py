@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from appliance.errors import KeyFileError
 from appliance.trust import audit
 from control import retention, retention_proof
-from control.adjudication import LedgerError
+from control.cases.adjudication import LedgerError
 from control.ledger import Ledger
 from control.service import ledger_cli
 from control.telltales import Telltales

@@ -18,7 +18,7 @@ from appliance.formats.order import Order
 from appliance.keeper.erasure import Receipt
 from appliance.records import Health
 from control import case_rows, holdings
-from control.adjudication import GROUPS, LedgerError
+from control.cases.adjudication import GROUPS, LedgerError
 from control.records import Case
 from control.report.agreement import cohen
 from control.report.cells import LEAST, suppressed

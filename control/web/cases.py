@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from starlette.responses import JSONResponse, Response
 
-from control.adjudication import GROUPS, CaseView, visible
+from control.cases.adjudication import GROUPS, CaseView, visible
 from control.records import NOTE, Case, Member, Outcome, State, Verdict
 from control.web import words
 from control.web.guard import Console, Visit, WebError

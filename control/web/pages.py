@@ -6,7 +6,7 @@ import time
 
 from starlette.responses import RedirectResponse, Response
 
-from control.adjudication import GROUPS, UNDO, visible
+from control.cases.adjudication import GROUPS, UNDO, visible
 from control.web.guard import Console, Visit
 
 _LINES = 100  # of the log on one page
