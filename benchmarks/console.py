@@ -37,7 +37,7 @@ from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import seal
 from benchmarks.delivery import linked, probe_of, sealer_of
 from control.broker import BrokerFiles, running_broker
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.people import People
 from demo import rehearsal
 

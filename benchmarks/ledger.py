@@ -27,8 +27,8 @@ from appliance.formats.order import Assessments, Order, Place, UnitList
 from appliance.identifiers import uuid7
 from appliance.records import Alert, Header, Models
 from appliance.trust.audit import Audit
-from control import retention, retention_proof
-from control.ledger import Ledger
+from control.ledger import retention, retention_proof
+from control.ledger.ledger import Ledger
 from control.receive.inbox import Opened
 from control.records import Member
 from control.report import make as report

@@ -14,9 +14,10 @@ from rich.table import Table
 from appliance.formats.watchlist import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from control import dossiers, holdings
-from control.ledger import Ledger
-from control.ledger_file import reading
+from control import dossiers
+from control.ledger import deployment_rows
+from control.ledger.ledger import Ledger
+from control.ledger.ledger_file import reading
 
 Store = Annotated[Path, typer.Option(help="The control room's store.", file_okay=False)]
 Keys = Annotated[Path, typer.Option("--keys", help="The control room's key folder.", exists=True, file_okay=False)]
@@ -58,7 +59,7 @@ def add(
 def show(store: Store, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Name every deployment that was taken in, whether 'serve' runs or not."""
     with closing(reading(store)) as db:
-        found = holdings.deployments(db)
+        found = deployment_rows.deployments(db)
     if as_json:
         print(json.dumps([d.model_dump() for d in found]))
         return

@@ -27,7 +27,7 @@ from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.records import Deployment, ReferencePicture
 
 _ORDER, _DOSSIER, _REFUSED = "order.json", "deployment.dossier", "refused.txt"

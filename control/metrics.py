@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from appliance.errors import ConfigError
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.receive.fleet import Fleet
 from control.records import Event

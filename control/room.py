@@ -8,7 +8,7 @@ from pathlib import Path
 from securesystemslib.signer import Signer
 
 from appliance.trust.audit import Audit
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.people import People
 from control.receive.fleet import Fleet
 

@@ -36,7 +36,7 @@ from appliance.trust.audit import Audit
 from control import dossiers
 from control.broker import BrokerFiles, running_broker
 from control.decoys import Rate
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.people import People
 from control.records import Role

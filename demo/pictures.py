@@ -27,7 +27,7 @@ from appliance.formats.order import Assessments, Order, Place, UnitList
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
 from appliance.records import Alert, CameraHealth, CourierState, Header, Health, Models, StageTimes
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.people import People
 from control.receive.fleet import Fleet

@@ -13,7 +13,7 @@ from appliance.formats.order import Assessments, Order, Place, Retention, UnitLi
 from appliance.records import Models
 from appliance.transport.mqtt import topic
 from appliance.trust.audit import Audit
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.receive.inbox import Inbox
 from control.records import Member, ReferencePicture
 

@@ -20,7 +20,7 @@ from appliance.trust import admission, audit, keys
 from appliance.trust.audit import Audit
 from control import dossiers
 from control.cli import app
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.records import Deployment
 from provisioning import authority, references
 from provisioning import dossier as making

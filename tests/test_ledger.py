@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.records import Health, StageTimes
-from control import holdings
 from control.cases import adjudication
-from control.ledger import Ledger, LedgerError
-from control.ledger_file import reading
+from control.ledger import deployment_rows
+from control.ledger.ledger import Ledger, LedgerError
+from control.ledger.ledger_file import reading
 from control.receive.inbox import RefusedError
 from control.records import Case, Event, Member
 
@@ -164,7 +164,7 @@ import os, sys
 from pathlib import Path
 from appliance import keys
 from control.receive.inbox import Inbox
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 store, folder, container, now = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 ledger, inbox = Ledger(store, clock=lambda: now), Inbox(keys.load(folder))
 opened = inbox.receive("bluelamp/v1/van-1/alert", container.read_bytes(), now)
@@ -326,7 +326,7 @@ def test_health_and_receipts_are_kept_once_and_old_ones_ignored(desk: Desk) -> N
     for health in (report, later, report, restarted):
         desk.ledger.health(health)
     with reading(desk.store) as db:
-        assert [h.tracks for h in holdings.healths(db, DEPLOYMENT)] == [9, 2]
+        assert [h.tracks for h in deployment_rows.healths(db, DEPLOYMENT)] == [9, 2]
     for _ in range(2):
         desk.ledger.receipt(DEPLOYMENT, "e" * 64)
     made = desk.ledger.deployment(DEPLOYMENT)

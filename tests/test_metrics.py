@@ -15,7 +15,7 @@ from appliance.errors import ConfigError
 from appliance.records import CameraHealth, CourierState
 from appliance.transport.mqtt import BrokerAddress, Received, topic
 from control.broker import free_port
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.metrics import Metrics
 from control.receive.fleet import Fleet

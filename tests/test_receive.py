@@ -28,7 +28,7 @@ from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust import envelope, keys, seal
 from appliance.trust.audit import Anchor
 from control.broker import Broker
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.receive.fleet import Fleet
 from control.receive.inbox import Reason
 from control.receive.quarantine import Quarantine

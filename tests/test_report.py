@@ -27,7 +27,7 @@ from appliance.keeper.erasure import Receipt
 from appliance.records import Health, StageTimes
 from appliance.trust.audit import Anchor
 from control.cases.adjudication import LedgerError
-from control.ledger_file import reading
+from control.ledger.ledger_file import reading
 from control.records import Member
 from control.report import cells
 from control.report import figures as report_figures

@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from appliance.errors import KeyFileError
 from appliance.trust import audit
-from control import retention, retention_proof
 from control.cases.adjudication import LedgerError
-from control.ledger import Ledger
+from control.ledger import retention, retention_proof
+from control.ledger.ledger import Ledger
+from control.ledger.vault import Vault
+from control.ledger.word_search import Telltales
 from control.service import ledger_cli
-from control.telltales import Telltales
-from control.vault import Vault
 
 DAY = 86400.0
 ROOT = Path(__file__).parent.parent
@@ -146,7 +146,11 @@ def test_a_power_cut_at_any_step_of_an_erasure_leaves_less_and_never_more(
     desk.now += 3600
     kept = desk.alert()
     desk.now += 23 * 3600
-    target = "control.ledger_file.LedgerFile.checkpoint" if step == "checkpoint" else f"control.vault.Vault.{step}"
+    target = (
+        "control.ledger.ledger_file.LedgerFile.checkpoint"
+        if step == "checkpoint"
+        else f"control.ledger.vault.Vault.{step}"
+    )
     with monkeypatch.context() as patch:
         patch.setattr(target, cut)
         with pytest.raises(KeyboardInterrupt):
@@ -316,7 +320,7 @@ def test_an_order_without_pictures_makes_cases_without_probes(desk: Desk) -> Non
 ERASER = """
 import sys
 from pathlib import Path
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 store, now = Path(sys.argv[1]), float(sys.argv[2])
 ledger = Ledger(store, clock=lambda: now)
 alerts, _ = ledger.due(now)

@@ -21,10 +21,10 @@ from test_tail import publish
 from typer.testing import CliRunner
 
 from appliance.errors import BluelampError, ConfigError
-from control import retention
 from control.broker import Broker, free_port
 from control.cli import app
-from control.ledger import Ledger, LedgerError
+from control.ledger import retention
+from control.ledger.ledger import Ledger, LedgerError
 from control.listen import Listen
 from control.people import People
 from control.room import Room

@@ -17,8 +17,8 @@ from appliance.deployment.blue_list import share
 from appliance.formats.order import Order
 from appliance.keeper.erasure import Receipt
 from appliance.records import Health
-from control import case_rows, holdings
 from control.cases.adjudication import GROUPS, LedgerError
+from control.ledger import case_rows, deployment_rows
 from control.records import Case
 from control.report.agreement import cohen
 from control.report.cells import LEAST, suppressed
@@ -40,9 +40,9 @@ REMARKS = (
 
 def figures(db: sqlite3.Connection, deployment: str, now: float) -> Report:
     """The report of a deployment. Raises LedgerError where its order is not here."""
-    found = holdings.deployments(db, deployment)
+    found = deployment_rows.deployments(db, deployment)
     if not found:
-        names = ", ".join(d.order.deployment for d in holdings.deployments(db)) or "none"
+        names = ", ".join(d.order.deployment for d in deployment_rows.deployments(db)) or "none"
         raise LedgerError(f"{deployment[:64]}: no such deployment here; there are: {names}", "unknown")
     order, cases = found[0].order, case_rows.find(db, case_rows.nobody, "WHERE deployment = ?", (deployment,))
     listed = [c for c in cases if not c.decoy and c.category != order.blue_list]
@@ -51,7 +51,7 @@ def figures(db: sqlite3.Connection, deployment: str, now: float) -> Report:
     return Report(
         made=now, final=now > order.not_after and not flow.undecided and not flow.awaited,
         setting=_setting(order, found[0].digest), flow=flow,
-        machine=_machine(holdings.healths(db, deployment), flow, _flow(blue)),
+        machine=_machine(deployment_rows.healths(db, deployment), flow, _flow(blue)),
         humans=_humans(db, deployment, cases), times=_times([*listed, *blue]), groups=_groups(listed),
         kept=_kept(db, deployment, cases), published=published.figures(), remarks=REMARKS,
     )  # fmt: skip
@@ -174,7 +174,7 @@ def _kept(db: sqlite3.Connection, deployment: str, cases: Sequence[Case]) -> Kep
     return Kept(
         alerts_erased=sum(c.erased is not None for c in cases), alerts_kept=sum(c.erased is None for c in cases),
         erasures=int(db.execute(query, (deployment,)).fetchone()[0]), references_erased=references_erased,
-        receipts=tuple(_deletion(*row) for row in holdings.receipts(db, deployment)),
+        receipts=tuple(_deletion(*row) for row in deployment_rows.receipts(db, deployment)),
     )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from appliance.deployment.blue_list import Share
 from appliance.trust.keys import write_public
-from control import case_rows
-from control.ledger_file import reading
+from control.ledger import case_rows
+from control.ledger.ledger_file import reading
 from control.report import figures as report_figures
 from control.report import page as report_page
 from control.report.records import Report, Spread

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from appliance.trust import keys as key_folders
-from control import retention_proof
 from control.cases.adjudication import LedgerError
+from control.ledger import retention_proof
 
 Store = Annotated[Path, typer.Option(help="The control room's store.", exists=True, file_okay=False)]
 Keys = Annotated[Path, typer.Option(help="The control room's key folder: it signed the log.", exists=True)]

@@ -23,7 +23,7 @@ from appliance.transport import tls
 from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust.keys import KeyFolder, write_public
 from control.bounds import unbelievable
-from control.ledger import Ledger
+from control.ledger.ledger import Ledger
 from control.receive.fleet import Fleet
 from control.receive.inbox import Opened, Reason, RefusedError, split_topic
 from control.receive.quarantine import Quarantine

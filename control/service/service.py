@@ -15,11 +15,12 @@ from pathlib import Path
 from appliance.errors import BluelampError, ConfigError
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys
-from control import dossiers, retention
+from control import dossiers
 from control.bridge import Bridge
 from control.decoys import Decoys, Rate
 from control.dossiers import Pool
-from control.ledger import Ledger
+from control.ledger import retention
+from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.metrics import Metrics
 from control.people import People

@@ -14,12 +14,12 @@ from typing import TypeVar
 from appliance.formats.order import Order
 from appliance.keeper.erasure import Receipt
 from appliance.records import Health
-from control import case_rows, holdings
-from control.bell import Bell, Listener
 from control.cases.adjudication import LedgerError
+from control.ledger import case_rows, deployment_rows
+from control.ledger.event_queue import Bell, Listener
+from control.ledger.keyed_file import Strongroom
+from control.ledger.vault import DataKey
 from control.records import Deployment, Event, ReferencePicture
-from control.strongroom import Strongroom
-from control.vault import DataKey
 
 _AT_ONCE = 100  # references written in one transaction: about 2 MB
 Result = TypeVar("Result")
@@ -46,10 +46,10 @@ class LedgerBase:
         """
 
         def work(db: sqlite3.Connection) -> None:
-            if any(known.digest != digest for known in holdings.deployments(db, order.deployment)):
+            if any(known.digest != digest for known in deployment_rows.deployments(db, order.deployment)):
                 raise LedgerError(f"{order.deployment}: another order of this name is here; one name, one order")
-            if not holdings.deployments(db, order.deployment):
-                holdings.add(db, order, digest, self._clock())
+            if not deployment_rows.deployments(db, order.deployment):
+                deployment_rows.add(db, order, digest, self._clock())
                 case_rows.apply_order(db, order)
                 self._bell.write(db, "deployment", order.deployment, "order")
 
@@ -58,11 +58,11 @@ class LedgerBase:
 
     def deployments(self) -> list[Deployment]:
         """All deployments, the newest first."""
-        return self._file.read(holdings.deployments)
+        return self._file.read(deployment_rows.deployments)
 
     def deployment(self, name: str) -> Deployment | None:
         """One deployment, or None."""
-        return next(iter(self._file.read(lambda db: holdings.deployments(db, name))), None)
+        return next(iter(self._file.read(lambda db: deployment_rows.deployments(db, name))), None)
 
     def put_references(self, deployment: str, pictures: Iterable[ReferencePicture]) -> int:
         """Keep this set of references, the whole of it, until its order is over; an older set is erased.
@@ -74,9 +74,9 @@ class LedgerBase:
         with self._putting:
             key = self._write(partial(self._new_set, deployment=deployment))
             while batch := list(islice(source, _AT_ONCE)):
-                self._write(partial(holdings.put_pictures, deployment=deployment, key=key, pictures=batch))
+                self._write(partial(deployment_rows.put_pictures, deployment=deployment, key=key, pictures=batch))
                 count += len(batch)
-            self._room.erase(partial(holdings.use_pictures, deployment=deployment, record=key.record))
+            self._room.erase(partial(deployment_rows.use_pictures, deployment=deployment, record=key.record))
         self.say("deployment", deployment, f"{count} references")
         return count
 
@@ -88,14 +88,14 @@ class LedgerBase:
         """Note a unit's receipt of deletion, once; with its content, the report quotes it."""
 
         def work(db: sqlite3.Connection) -> None:
-            if holdings.add_receipt(db, deployment, digest, receipt, self._clock()):
+            if deployment_rows.add_receipt(db, deployment, digest, receipt, self._clock()):
                 self._bell.write(db, "deployment", deployment, "receipt")
 
         self._write(work)
 
     def health(self, health: Health) -> None:
         """Keep a unit's newest counts for the report."""
-        self._write(lambda db: holdings.put_health(db, health))
+        self._write(lambda db: deployment_rows.put_health(db, health))
 
     def events(self, after: int, limit: int = 500) -> list[Event]:
         """Events later than a sequence number, oldest first; they are kept two days."""
@@ -120,14 +120,14 @@ class LedgerBase:
         return result
 
     def _new_set(self, db: sqlite3.Connection, deployment: str) -> DataKey:
-        if holdings.references_erased(db, deployment):
+        if deployment_rows.references_erased(db, deployment):
             raise LedgerError(f"{deployment} is over and its references were erased; they are not taken in again")
-        return self._room.new_key(db, holdings.new_record(deployment))
+        return self._room.new_key(db, deployment_rows.new_record(deployment))
 
     def _reference(self, db: sqlite3.Connection, deployment: str, identifier: str) -> ReferencePicture | None:
-        record = holdings.record_in_use(db, deployment)
+        record = deployment_rows.record_in_use(db, deployment)
         key = None if record is None else self._room.key(db, record)
-        return None if key is None else holdings.picture(db, key, identifier)
+        return None if key is None else deployment_rows.picture(db, key, identifier)
 
     def _deployment(self, name: str) -> Deployment:
         found = self.deployment(name)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from control.ledger_file import LedgerFile
-from control.vault import DataKey, Epoch, Vault
+from control.ledger.ledger_file import LedgerFile
+from control.ledger.vault import DataKey, Epoch, Vault
 
 Result = TypeVar("Result")
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Collection, Mapping
 
 from appliance.formats.order import Retention
 from appliance.records import Alert
-from control import case_rows, erasures, holdings
 from control.cases import adjudication
 from control.cases.adjudication import LedgerError, checked
 from control.cases.case import case_of, decoded, decoy_of
-from control.erasures import Erasure
-from control.ledger_base import LedgerBase
+from control.ledger import case_rows, deployment_rows, erasures
+from control.ledger.erasures import Erasure
+from control.ledger.ledger_base import LedgerBase
+from control.ledger.vault import DataKey
 from control.receive.chain import Link
 from control.receive.inbox import Opened
 from control.records import Case, Engagement, Member, Outcome, ReferencePicture, State, Verdict
-from control.vault import DataKey
 
 __all__ = ["Ledger", "LedgerError"]
 Rule = Callable[[Case, Member, Verdict, str, float, "float | None"], Case]
@@ -39,7 +39,7 @@ class Ledger(LedgerBase):
                       opened.received)  # fmt: skip
             db.execute("INSERT INTO arrived (digest, unit, deployment, chain, sequence, previous, at) "
                        "VALUES (?, ?, ?, ?, ?, ?, ?)", values)  # fmt: skip
-            order = holdings.order(db, alert.deployment)
+            order = deployment_rows.order(db, alert.deployment)
             case = case_of(alert, opened.received, opened.notes, order, self._ttl)
             self._insert(db, case, decoded(alert.chip))
             return True
@@ -55,7 +55,7 @@ class Ledger(LedgerBase):
         def work(db: sqlite3.Connection) -> Case:
             if _has(db, case.alert_id):
                 raise LedgerError(f"{case.alert_id} is here already")
-            made = decoy_of(case, self._clock(), holdings.order(db, case.deployment), self._ttl)
+            made = decoy_of(case, self._clock(), deployment_rows.order(db, case.deployment), self._ttl)
             key = self._insert(db, made, probe)
             case_rows.keep_reference(db, case.alert_id, reference, key)
             return self._case(db, case.alert_id)
@@ -154,7 +154,7 @@ class Ledger(LedgerBase):
 
         def work(db: sqlite3.Connection) -> Case:
             case = self._case(db, alert_id)
-            order = holdings.order(db, case.deployment)
+            order = deployment_rows.order(db, case.deployment)
             after = adjudication.engaged(case, member, told, order.retention if order else Retention())
             key = self._case_key(db, alert_id)
             case_rows.add_engagement(db, alert_id, told, key)

@@ -9,8 +9,8 @@ from appliance.formats.order import Order
 from appliance.identifiers import uuid7
 from appliance.keeper.erasure import Receipt
 from appliance.records import Health
+from control.ledger.vault import DataKey
 from control.records import Deployment, ReferencePicture
-from control.vault import DataKey
 
 _SELECT = """
 SELECT d.document, d.digest, d.added,

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 
-from control.ledger_file import LedgerFile
+from control.ledger.ledger_file import LedgerFile
 from control.records import Event
 
 Listener = Callable[[Event], None]

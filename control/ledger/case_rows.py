@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from appliance.formats.order import Order
+from control.ledger.vault import DataKey
 from control.records import Case, Engagement, Judgement, ReferencePicture
-from control.vault import DataKey
 
 _PLAIN = (
     "alert_id", "decoy", "unit", "deployment", "camera", "category", "captured", "observed", "received", "shown",

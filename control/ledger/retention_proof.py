@@ -21,12 +21,12 @@ from securesystemslib.signer import Key
 
 from appliance.errors import KeyFileError, SealError
 from appliance.trust import audit
-from control import case_rows, erasures, holdings
-from control.erasures import Erasure
-from control.ledger_file import NAME, reading
-from control.strongroom import epoch_number
-from control.telltales import LEAST, Telltales
-from control.vault import Epoch, Vault
+from control.ledger import case_rows, deployment_rows, erasures
+from control.ledger.erasures import Erasure
+from control.ledger.keyed_file import epoch_number
+from control.ledger.ledger_file import NAME, reading
+from control.ledger.vault import Epoch, Vault
+from control.ledger.word_search import LEAST, Telltales
 
 _GRACE = 60.0  # seconds between the end of a record's time and the service's next look
 _ATTEMPTS = 5
@@ -75,7 +75,7 @@ def _times(db: sqlite3.Connection, now: float) -> Iterator[str]:
     for case in case_rows.find(db, case_rows.nobody, "WHERE erased IS NULL"):
         if case.keep_until + _GRACE < now:
             yield f"alert {case.alert_id}: its time was over {now - case.keep_until:.0f} s ago and it is still here"
-        order = holdings.order(db, case.deployment)
+        order = deployment_rows.order(db, case.deployment)
         hours = order.retention.alert_hours if order else 24.0
         days = order.retention.confirmed_days if order else 30.0
         until = case.received + min(hours, 24.0) * 3600.0
@@ -121,7 +121,7 @@ def _keys(db: sqlite3.Connection, epoch: Epoch | None) -> Iterator[str]:
     names = [name for (name,) in db.execute("SELECT name FROM deployments WHERE erased IS NULL")]
     rows = db.execute("SELECT record, wrapped FROM keys").fetchall()
     for record, wrapped in rows:
-        if record not in wanted and not any(holdings.belongs(record, name) for name in names):
+        if record not in wanted and not any(deployment_rows.belongs(record, name) for name in names):
             yield f"key of {record}: it belongs to nothing that is kept"
         try:
             if epoch is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance.formats.order import Order
-from control import case_rows, holdings
+from control.ledger import case_rows, deployment_rows
 
 _LINKS_KEPT = 14 * 86400.0  # seconds in which a container is known again; the broker keeps one two days at most
 _EVENTS_KEPT = 2 * 86400.0
@@ -51,7 +51,7 @@ def due_deployments(db: sqlite3.Connection, now: float) -> list[str]:
 def forget(db: sqlite3.Connection, erasure: Erasure, alerts: list[str], deployments: list[str]) -> None:
     """Take these records and their keys out of the file, and write down that it was done."""
     case_rows.forget(db, alerts, erasure.digest, erasure.at)
-    holdings.forget_pictures(db, deployments, erasure.digest, erasure.at)
+    deployment_rows.forget_pictures(db, deployments, erasure.digest, erasure.at)
     db.execute("INSERT INTO erasures (digest, at, alerts, deployments) VALUES (?, ?, ?, ?)",
                (erasure.digest, erasure.at, erasure.alerts, erasure.deployments))  # fmt: skip
 

@@ -8,8 +8,8 @@ is due within LEAD seconds goes at once: nothing goes late, and a flood of alert
 from __future__ import annotations
 
 from appliance.trust.audit import Audit
-from control.erasures import Erasure
-from control.ledger import Ledger
+from control.ledger.erasures import Erasure
+from control.ledger.ledger import Ledger
 
 LEAD = 60.0  # seconds; what is due this soon is erased with what is due now
 
