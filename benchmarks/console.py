@@ -38,7 +38,7 @@ from appliance.trust import seal
 from benchmarks.delivery import linked, probe_of, sealer_of
 from control.broker import BrokerFiles, running_broker
 from control.ledger.ledger import Ledger
-from control.people import People
+from control.people.people import People
 from demo import rehearsal
 
 _PASSWORD = "four words of a benchmark"

@@ -9,7 +9,7 @@ from securesystemslib.signer import Signer
 
 from appliance.trust.audit import Audit
 from control.ledger.ledger import Ledger
-from control.people import People
+from control.people.people import People
 from control.receive.fleet import Fleet
 
 

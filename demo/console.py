@@ -38,7 +38,7 @@ from control.broker import BrokerFiles, running_broker
 from control.decoys import Rate
 from control.ledger.ledger import Ledger
 from control.listen import Listen
-from control.people import People
+from control.people.people import People
 from control.records import Role
 from control.room import Room
 from control.service.service import Service, ServiceSettings

@@ -29,7 +29,7 @@ from appliance.limits import LIMITS
 from appliance.records import Alert, CameraHealth, CourierState, Header, Health, Models, StageTimes
 from control.ledger.ledger import Ledger
 from control.listen import Listen
-from control.people import People
+from control.people.people import People
 from control.receive.fleet import Fleet
 from control.receive.inbox import Opened
 from control.records import Member, ReferencePicture, Role

@@ -16,7 +16,7 @@ from conftest import CONTROL, DEPLOYMENT, Machines
 from starlette.testclient import TestClient
 
 from control.listen import Listen
-from control.people import Cost, People
+from control.people.people import Cost, People
 from control.receive.fleet import Fleet
 from control.records import Role
 from control.room import Room

@@ -20,7 +20,7 @@ from appliance.records import CourierState
 from control.bridge import Bridge
 from control.broker import find_mosquitto, free_port
 from control.listen import Listen
-from control.people import Cost, People
+from control.people.people import Cost, People
 from control.receive.fleet import Fleet
 from control.room import Room
 

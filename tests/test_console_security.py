@@ -15,7 +15,7 @@ from consoleroom import HOST, PASSWORD, STAFF, Console, Visitor
 from starlette.routing import Mount, Route
 
 from appliance.trust import audit
-from control.people import Cost, People
+from control.people.people import Cost, People
 from control.web import routes, shield
 from control.web.brake import Brake
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from appliance.trust import audit
-from control.people import FILE, Cost, People, PeopleError
-from control.people_cli import people_app
+from control.people.cli import people_app
+from control.people.people import FILE, Cost, People, PeopleError
 
 CHEAP = Cost(64, 1, 1)
 WORDS = "four random quiet words"

@@ -26,7 +26,7 @@ from control.cli import app
 from control.ledger import retention
 from control.ledger.ledger import Ledger, LedgerError
 from control.listen import Listen
-from control.people import People
+from control.people.people import People
 from control.room import Room
 from control.service.service import Service, ServiceError, ServiceSettings
 

@@ -23,7 +23,7 @@ from control.ledger import retention
 from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.metrics import Metrics
-from control.people import People
+from control.people.people import People
 from control.receive.fleet import Fleet
 from control.receive.quarantine import Quarantine
 from control.room import Room

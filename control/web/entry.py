@@ -6,8 +6,8 @@ import re
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from control import passwords
-from control.passwords import PeopleError
+from control.people import passwords
+from control.people.passwords import PeopleError
 from control.web.guard import Console, Visit, WebError
 from control.web.pages import page
 from control.web.words import span

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
 from appliance.errors import BluelampError
-from control.people import Session
+from control.people.people import Session
 from control.records import Member, Role
 from control.room import Room
 from control.web.book import Book

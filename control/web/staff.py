@@ -6,7 +6,7 @@ from typing import cast
 
 from starlette.responses import RedirectResponse, Response
 
-from control.people import ROLES, PeopleError
+from control.people.people import ROLES, PeopleError
 from control.records import Role
 from control.web.guard import Console, Visit
 from control.web.pages import page

@@ -16,7 +16,7 @@ from rich.table import Table
 from appliance.formats.watchlist import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from control.people import ROLES, People, PeopleError
+from control.people.people import ROLES, People, PeopleError
 from control.records import Role
 
 Store = Annotated[Path, typer.Option(help="The control room's store.", file_okay=False)]

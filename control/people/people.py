@@ -23,7 +23,7 @@ from typing import Any, get_args
 from pydantic import Field, ValidationError
 
 from appliance.records import Record
-from control.passwords import Cost, Passwords, PeopleError, acceptable
+from control.people.passwords import Cost, Passwords, PeopleError, acceptable
 from control.records import Member, Role
 
 __all__ = ["Cost", "People", "PeopleError"]
