@@ -33,9 +33,9 @@ from appliance.recognition import packs
 from appliance.records import Image
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from control import dossiers
 from control.broker import BrokerFiles, running_broker
-from control.decoys import Rate
+from control.deployments import dossiers
+from control.deployments.decoys import Rate
 from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.people.people import People

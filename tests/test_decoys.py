@@ -13,8 +13,8 @@ from controlroom import ANN, JPEG, NOON, Desk
 from appliance.formats.dossier import Decoy, DecoyPair, Pictured
 from appliance.records import CameraHealth, Health, StageTimes
 from control.cases.adjudication import visible
-from control.decoys import Decoys, Rate
-from control.dossiers import Pool
+from control.deployments.decoys import Decoys, Rate
+from control.deployments.dossiers import Pool
 from control.receive.fleet import Fleet
 
 HOUR = 3600.0

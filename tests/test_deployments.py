@@ -18,8 +18,8 @@ from appliance.errors import BluelampError
 from appliance.formats.dossier import DossierError
 from appliance.trust import admission, audit, keys
 from appliance.trust.audit import Audit
-from control import dossiers
 from control.cli import app
+from control.deployments import dossiers
 from control.ledger.ledger import Ledger
 from control.records import Deployment
 from provisioning import authority, references

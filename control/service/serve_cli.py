@@ -40,7 +40,7 @@ def serve(
     Example: bluelamp-control serve --keys room --broker broker.example:8883 --store room-store
     """
     try:  # the console's libraries are an extra, which the other commands do without
-        from control.decoys import Rate
+        from control.deployments.decoys import Rate
         from control.service.service import Service, ServiceSettings
     except ImportError as error:
         raise ConfigError("the service needs the extra 'control': pip install 'bluelamp[control]'") from error

@@ -15,10 +15,10 @@ from pathlib import Path
 from appliance.errors import BluelampError, ConfigError
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys
-from control import dossiers
 from control.bridge import Bridge
-from control.decoys import Decoys, Rate
-from control.dossiers import Pool
+from control.deployments import dossiers
+from control.deployments.decoys import Decoys, Rate
+from control.deployments.dossiers import Pool
 from control.ledger import retention
 from control.ledger.ledger import Ledger
 from control.listen import Listen

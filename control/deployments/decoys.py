@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from appliance.formats.dossier import Decoy
 from appliance.formats.order import Order
 from appliance.identifiers import uuid7
-from control.dossiers import Pool
+from control.deployments.dossiers import Pool
 from control.ledger.ledger import Ledger
 from control.receive.fleet import Fleet
 from control.records import Case, ReferencePicture

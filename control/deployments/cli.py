@@ -14,7 +14,7 @@ from rich.table import Table
 from appliance.formats.watchlist import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from control import dossiers
+from control.deployments import dossiers
 from control.ledger import deployment_rows
 from control.ledger.ledger import Ledger
 from control.ledger.ledger_file import reading
