@@ -36,7 +36,7 @@ from appliance.records import Candidate
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import seal
 from benchmarks.delivery import linked, probe_of, sealer_of
-from control.broker import BrokerFiles, running_broker
+from control.broker.broker import BrokerFiles, running_broker
 from control.ledger.ledger import Ledger
 from control.people.people import People
 from demo import rehearsal

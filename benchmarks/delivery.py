@@ -29,7 +29,7 @@ from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles
 from appliance.trust import keys
 from appliance.vision.sealer import Sealer, Sender
-from control.broker import BrokerFiles, running_broker
+from control.broker.broker import BrokerFiles, running_broker
 from control.receive.inbox import Opened
 from control.receive.tail import Tail, Until
 from demo import rehearsal

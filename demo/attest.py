@@ -25,7 +25,7 @@ from appliance.command_line import complain
 from appliance.errors import BluelampError
 from appliance.recognition import packs
 from appliance.trust import keys
-from control.broker import BrokerFiles, running_broker
+from control.broker.broker import BrokerFiles, running_broker
 from demo import rehearsal
 from demo.rehearsal import CONTROL, HOST, UNIT, Inbox, Rehearsal
 from demo.run import ASSETS

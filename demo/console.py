@@ -33,7 +33,7 @@ from appliance.recognition import packs
 from appliance.records import Image
 from appliance.trust import keys
 from appliance.trust.audit import Audit
-from control.broker import BrokerFiles, running_broker
+from control.broker.broker import BrokerFiles, running_broker
 from control.deployments import dossiers
 from control.deployments.decoys import Rate
 from control.ledger.ledger import Ledger

@@ -23,7 +23,7 @@ from appliance.formats import preflight as preflights
 from appliance.recognition import packs
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import admission, envelope
-from control.broker import BrokerFiles, running_broker
+from control.broker.broker import BrokerFiles, running_broker
 from control.receive.inbox import Opened
 from control.receive.tail import Tail, Until
 from provisioning import authority, cohort, dossier, issue, ordering, preflight, selection

@@ -23,7 +23,7 @@ from appliance.records import Alert, Header, Health, Models, StageTimes
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles
 from appliance.trust import keys, seal
-from control.broker import Broker, BrokerError, BrokerFiles, find_mosquitto, free_port, running_broker
+from control.broker.broker import Broker, BrokerError, BrokerFiles, find_mosquitto, free_port, running_broker
 
 UNIT, CONTROL, DEPLOYMENT = "van-1", "control-1", "d-1"
 

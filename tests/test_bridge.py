@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from appliance.errors import ConfigError
 from appliance.records import CourierState
 from control.bridge import Bridge
-from control.broker import find_mosquitto, free_port
+from control.broker.broker import find_mosquitto, free_port
 from control.listen import Listen
 from control.people.people import Cost, People
 from control.receive.fleet import Fleet

@@ -15,8 +15,8 @@ from conftest import CONTROL, Machines, tls_of
 from appliance.pace import Wake
 from appliance.transport.mqtt import REFUSED, Connection, Handlers, Message, MqttError, Peer, Received, topic
 from appliance.transport.tls import TlsFiles, tls_context
-from control import broker as brokers
-from control.broker import Broker, BrokerError, BrokerFiles, free_port, render_acl, render_config, running_broker
+from control.broker import broker as brokers
+from control.broker.broker import Broker, BrokerError, BrokerFiles, free_port, render_acl, render_config, running_broker
 
 
 class Client:

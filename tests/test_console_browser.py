@@ -20,7 +20,7 @@ from consoleroom import PASSWORD, PORTRAITS, STAFF
 from appliance.pace import Wake
 from appliance.records import CameraHealth, CourierState, Health, StageTimes
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
-from control.broker import Broker, free_port
+from control.broker.broker import Broker, free_port
 from control.listen import Listen
 from control.room import Room
 from control.service.service import Service, ServiceSettings

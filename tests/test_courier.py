@@ -28,7 +28,7 @@ from appliance.sockets.link import CourierLink
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import HUNG_UP
 from appliance.trust import keys
-from control.broker import Broker, free_port
+from control.broker.broker import Broker, free_port
 from control.receive.inbox import Opened, Reason
 from control.receive.tail import Tail, Until
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from appliance.errors import ConfigError
 from appliance.records import CameraHealth, CourierState
 from appliance.transport.mqtt import BrokerAddress, Received, topic
-from control.broker import free_port
+from control.broker.broker import free_port
 from control.ledger.ledger import Ledger
 from control.listen import Listen
 from control.metrics import Metrics

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from appliance.cli import app as unit_app
 from appliance.errors import BluelampError
 from appliance.formats import order
-from control.broker import BrokerFiles, running_broker
+from control.broker.broker import BrokerFiles, running_broker
 from control.cli import app as control_app
 from control.receive.inbox import Opened
 from control.receive.tail import Tail, Until

@@ -27,7 +27,7 @@ from appliance.records import Alert, CourierState
 from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust import envelope, keys, seal
 from appliance.trust.audit import Anchor
-from control.broker import Broker
+from control.broker.broker import Broker
 from control.ledger.ledger import Ledger
 from control.receive.fleet import Fleet
 from control.receive.inbox import Reason

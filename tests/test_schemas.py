@@ -23,7 +23,7 @@ from appliance.limits import LIMITS
 from appliance.records import CourierState
 from appliance.trust import seal
 from control import schemas
-from control.broker import Broker
+from control.broker.broker import Broker
 from control.cli import app
 from control.receive import subscriber
 

@@ -21,7 +21,7 @@ from test_tail import publish
 from typer.testing import CliRunner
 
 from appliance.errors import BluelampError, ConfigError
-from control.broker import Broker, free_port
+from control.broker.broker import Broker, free_port
 from control.cli import app
 from control.ledger import retention
 from control.ledger.ledger import Ledger, LedgerError

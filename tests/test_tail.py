@@ -22,7 +22,7 @@ from appliance.pace import Wake
 from appliance.records import Alert
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic
 from appliance.trust import keys
-from control.broker import Broker
+from control.broker.broker import Broker
 from control.receive.subscriber import Subscriber, client_id
 from control.receive.tail import Tail, Until, tail_table
 

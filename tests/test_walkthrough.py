@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from control.broker import free_port
+from control.broker.broker import free_port
 from provisioning.truth import read_truth
 
 ROOT = Path(__file__).parent.parent
