@@ -11,9 +11,9 @@ from rich.console import Console
 from appliance.command_line import run_app
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust.cli import keys_app
-from control import schemas
 from control.broker import broker as broker_commands
 from control.deployments import cli as deployment_cli
+from control.outside import schemas
 from control.people import cli as people_cli
 from control.receive import recalls
 from control.receive.tail import Tail, Until, tail_json, tail_table

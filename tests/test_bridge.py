@@ -17,9 +17,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from appliance.errors import ConfigError
 from appliance.records import CourierState
-from control.bridge import Bridge
 from control.broker.broker import find_mosquitto, free_port
 from control.listen import Listen
+from control.outside.bridge import Bridge
 from control.people.people import Cost, People
 from control.receive.fleet import Fleet
 from control.room import Room

@@ -17,7 +17,7 @@ from appliance.transport.mqtt import BrokerAddress, Received, topic
 from control.broker.broker import free_port
 from control.ledger.ledger import Ledger
 from control.listen import Listen
-from control.metrics import Metrics
+from control.outside.metrics import Metrics
 from control.receive.fleet import Fleet
 from control.receive.quarantine import Quarantine
 from control.service.receiver import Books, Receiver

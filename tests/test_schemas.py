@@ -22,9 +22,9 @@ from appliance.formats.recall import Recall
 from appliance.limits import LIMITS
 from appliance.records import CourierState
 from appliance.trust import seal
-from control import schemas
 from control.broker.broker import Broker
 from control.cli import app
+from control.outside import schemas
 from control.receive import subscriber
 
 DOCS = Path(__file__).parent.parent / "docs"

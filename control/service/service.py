@@ -15,14 +15,14 @@ from pathlib import Path
 from appliance.errors import BluelampError, ConfigError
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys
-from control.bridge import Bridge
 from control.deployments import dossiers
 from control.deployments.decoys import Decoys, Rate
 from control.deployments.dossiers import Pool
 from control.ledger import retention
 from control.ledger.ledger import Ledger
 from control.listen import Listen
-from control.metrics import Metrics
+from control.outside.bridge import Bridge
+from control.outside.metrics import Metrics
 from control.people.people import People
 from control.receive.fleet import Fleet
 from control.receive.quarantine import Quarantine
