@@ -30,7 +30,7 @@ from appliance.recognition.detect import Detector
 from appliance.recognition.embed import Embedder
 from appliance.recognition.packs import Pack
 from appliance.records import Image
-from provisioning import authority
+from provisioning.authority import authority
 from provisioning.enrolment import Summary, enrol_images
 
 PORTRAITS = Path(__file__).parent.parent / "demo" / "assets" / "portraits"

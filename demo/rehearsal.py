@@ -26,7 +26,8 @@ from appliance.trust import admission, envelope
 from control.broker.broker import BrokerFiles, running_broker
 from control.receive.inbox import Opened
 from control.receive.tail import Tail, Until
-from provisioning import authority, cohort, dossier, issue, ordering, preflight, selection
+from provisioning import cohort, dossier, issue, ordering, preflight, selection
+from provisioning.authority import authority
 from provisioning.base import Base, open_base
 from provisioning.enrolment import Summary, enrol_images
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from appliance.errors import BluelampError, KeyFileError, SealError
 from appliance.trust import admission, envelope, keys
-from provisioning import authority
+from provisioning.authority import authority
 from provisioning.base import open_base
 
 

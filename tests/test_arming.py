@@ -26,7 +26,7 @@ from appliance.formats import recall
 from appliance.formats.order import OrderError
 from appliance.formats.recall import Recall
 from appliance.trust import admission, keys
-from provisioning import authority
+from provisioning.authority import authority
 from provisioning.moments import moment
 from provisioning.ordering import recall_of
 

@@ -22,8 +22,9 @@ from control.cli import app
 from control.deployments import dossiers
 from control.ledger.ledger import Ledger
 from control.records import Deployment
-from provisioning import authority, references
 from provisioning import dossier as making
+from provisioning import references
+from provisioning.authority import authority
 from provisioning.base import open_base
 from provisioning.references import StoredImage
 

@@ -21,8 +21,9 @@ from appliance.formats.dossier import Dossier, DossierError, Manifest, Pictured
 from appliance.limits import LIMITS
 from appliance.records import Header
 from appliance.trust import audit, keys, seal
-from provisioning import authority, references
 from provisioning import dossier as making
+from provisioning import references
+from provisioning.authority import authority
 from provisioning.base import open_base
 from provisioning.cli import app
 from provisioning.dossier import Disclosed, Portraits

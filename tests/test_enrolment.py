@@ -15,7 +15,8 @@ import workbench
 from appliance.errors import EnrolmentError
 from appliance.records import Image
 from appliance.trust import audit
-from provisioning import authority, pictures, references, report
+from provisioning import pictures, references, report
+from provisioning.authority import authority
 from provisioning.base import Base
 from provisioning.enrolment import Outcome, Summary, enrol_images
 from provisioning.fields import REQUIRED

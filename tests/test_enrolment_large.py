@@ -12,7 +12,7 @@ import pytest
 import workbench
 from test_enrolment import row, write_list
 
-from provisioning import authority
+from provisioning.authority import authority
 from provisioning.enrolment import enrol_images
 
 ROWS, BAD = int(os.environ.get("BLUELAMP_ROWS", "10000")), 137

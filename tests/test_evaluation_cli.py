@@ -192,7 +192,7 @@ def test_a_shared_model_is_wrapped_to_the_same_bytes_each_time(tmp_path: Path) -
 
 def test_a_signed_report_covers_both_files(tmp_path: Path) -> None:
     from appliance.trust import envelope
-    from provisioning import authority
+    from provisioning.authority import authority
     from provisioning.base import open_base
 
     authority.init(tmp_path / "base")

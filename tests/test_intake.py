@@ -25,7 +25,7 @@ from appliance.intake.folder import IntakeError, read_folder
 from appliance.intake.take_in import Desk, Verdict
 from appliance.limits import LIMITS
 from appliance.trust import audit, keys
-from provisioning import authority
+from provisioning.authority import authority
 from provisioning.base import open_base
 
 FILES = {"list.watchlist", "order.json", "preflight.json", "report.json"}

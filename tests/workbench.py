@@ -28,7 +28,8 @@ from appliance.recognition.embed import unit
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import admission, envelope, keys
-from provisioning import authority, cohort, issue, ordering, preflight, references
+from provisioning import cohort, issue, ordering, preflight, references
+from provisioning.authority import authority
 from provisioning.base import Base, open_base
 from provisioning.fields import Reference
 from provisioning.issue import Issued, Thresholds, Window

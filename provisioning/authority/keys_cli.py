@@ -13,7 +13,7 @@ from rich.table import Table
 from appliance.limits import LIMITS
 from appliance.trust import admission, keys, locker
 from appliance.trust.cli import lock_folder, show_fingerprints
-from provisioning import authority
+from provisioning.authority import authority
 from provisioning.base import open_base
 
 app = typer.Typer(no_args_is_help=True, help="Authority, certificates, and who belongs to the system.")
