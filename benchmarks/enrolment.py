@@ -31,7 +31,7 @@ from appliance.recognition.embed import Embedder
 from appliance.recognition.packs import Pack
 from appliance.records import Image
 from provisioning.authority import authority
-from provisioning.enrolment import Summary, enrol_images
+from provisioning.enrolment.enrolment import Summary, enrol_images
 
 PORTRAITS = Path(__file__).parent.parent / "demo" / "assets" / "portraits"
 _SAMPLE = 400  # images the bare time is measured on

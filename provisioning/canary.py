@@ -28,10 +28,11 @@ from appliance.recognition.embed import Embedder
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import envelope, keys
-from provisioning import issue, pictures, table
+from provisioning import issue
 from provisioning.base import Base
-from provisioning.fields import Reference
-from provisioning.gate import Gate, Passed
+from provisioning.enrolment import pictures, table
+from provisioning.enrolment.fields import Reference
+from provisioning.enrolment.quality_gate import Gate, Passed
 from provisioning.issue import Issued, Thresholds, Window
 from provisioning.selection import Selection
 

@@ -13,7 +13,7 @@ from appliance.formats.watchlist import utc
 from appliance.recognition import packs
 from provisioning.base import open_base
 from provisioning.canary import Wanted, make
-from provisioning.enrol_cli import BaseFolder, Detector, Embedder
+from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder
 from provisioning.issue_cli import rate
 
 _out, _err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)

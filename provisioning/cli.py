@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from appliance.command_line import run_app
-from provisioning import canary_cli, dossier_cli, enrol_cli, issue_cli, order_cli, preflight_cli
+from provisioning import canary_cli, dossier_cli, issue_cli, order_cli, preflight_cli
 from provisioning.authority import keys_cli
+from provisioning.enrolment import enrol_cli
 from provisioning.evaluation import cli as evaluation_cli
 
 app = typer.Typer(

@@ -21,9 +21,9 @@ from appliance.formats.preflight import Cohort
 from appliance.recognition.embed import unit
 from appliance.recognition.packs import Pack
 from appliance.records import Floats
-from provisioning import pictures
 from provisioning.base import Base
-from provisioning.gate import Gate
+from provisioning.enrolment import pictures
+from provisioning.enrolment.quality_gate import Gate
 from provisioning.store import digest
 
 

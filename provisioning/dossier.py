@@ -28,9 +28,10 @@ from appliance.records import Face, Image, Quality, Record
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
 from appliance.vision.sealer import jpeg
-from provisioning import fields, issue, ordering, pictures, references
+from provisioning import issue, ordering
 from provisioning.base import Base
-from provisioning.gate import faces_in, gate_detector, score_of
+from provisioning.enrolment import fields, pictures, references
+from provisioning.enrolment.quality_gate import faces_in, gate_detector, score_of
 from provisioning.store import Store
 
 KIND = "disclosed"

@@ -12,7 +12,7 @@ from appliance.formats.watchlist import utc
 from appliance.recognition import packs
 from provisioning import dossier
 from provisioning.base import open_base
-from provisioning.enrol_cli import BaseFolder, Detector, Json
+from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Json
 
 _out = Console(soft_wrap=True, highlight=False)
 

@@ -24,7 +24,7 @@ from appliance.trust import envelope, keys, seal
 from appliance.trust.seal import Sealed
 from provisioning import issue as issuing
 from provisioning.base import Base, open_base
-from provisioning.enrol_cli import BaseFolder, Detector, Embedder, Json
+from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder, Json
 from provisioning.issue import Issued, Window
 from provisioning.moments import moment
 from provisioning.selection import Selection, select

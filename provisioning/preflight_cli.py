@@ -23,7 +23,7 @@ from provisioning import issue as issuing
 from provisioning import preflight as looking
 from provisioning import preflight_report
 from provisioning.base import Base, open_base
-from provisioning.enrol_cli import BaseFolder, Detector, Embedder, Json
+from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder, Json
 from provisioning.issue_cli import rate
 from provisioning.moments import moment
 from provisioning.preflight import Question

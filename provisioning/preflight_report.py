@@ -6,7 +6,7 @@ import html
 
 from appliance.formats.preflight import Preflight
 from appliance.formats.watchlist import utc
-from provisioning.report import STYLE
+from provisioning.enrolment.report import STYLE
 
 _SHOWN = 300
 

@@ -12,11 +12,11 @@ from appliance.errors import EnrolmentError
 from appliance.formats.listing import content_digest
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
-from provisioning import pictures, references
 from provisioning.base import Base
-from provisioning.fields import Reference
-from provisioning.gate import Gate
-from provisioning.references import Template
+from provisioning.enrolment import pictures, references
+from provisioning.enrolment.fields import Reference
+from provisioning.enrolment.quality_gate import Gate
+from provisioning.enrolment.references import Template
 from provisioning.store import Store
 
 

@@ -23,10 +23,10 @@ from control.deployments import dossiers
 from control.ledger.ledger import Ledger
 from control.records import Deployment
 from provisioning import dossier as making
-from provisioning import references
 from provisioning.authority import authority
 from provisioning.base import open_base
-from provisioning.references import StoredImage
+from provisioning.enrolment import references
+from provisioning.enrolment.references import StoredImage
 
 ROOM = "control-1"
 

@@ -22,12 +22,12 @@ from appliance.limits import LIMITS
 from appliance.records import Header
 from appliance.trust import audit, keys, seal
 from provisioning import dossier as making
-from provisioning import references
 from provisioning.authority import authority
 from provisioning.base import open_base
 from provisioning.cli import app
 from provisioning.dossier import Disclosed, Portraits
-from provisioning.references import StoredImage
+from provisioning.enrolment import references
+from provisioning.enrolment.references import StoredImage
 
 ROOM = "control-1"
 

@@ -15,11 +15,11 @@ import workbench
 from appliance.errors import EnrolmentError
 from appliance.records import Image
 from appliance.trust import audit
-from provisioning import pictures, references, report
 from provisioning.authority import authority
 from provisioning.base import Base
-from provisioning.enrolment import Outcome, Summary, enrol_images
-from provisioning.fields import REQUIRED
+from provisioning.enrolment import pictures, references, report
+from provisioning.enrolment.enrolment import Outcome, Summary, enrol_images
+from provisioning.enrolment.fields import REQUIRED
 
 GOOD = {
     "category": "wanted-on-warrant", "source": "custody image", "lawful_basis": "PACE s. 64A",
@@ -184,7 +184,7 @@ def test_odd_images_give_the_same_face(base: Base, tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_lists_in_other_encodings_are_read(base: Base, tmp_path: Path, encoding: str, delimiter: str) -> None:
     """A name with an accent comes out right, whatever the spreadsheet saved."""
-    from provisioning.table import rows
+    from provisioning.enrolment.table import rows
 
     path = write_list(tmp_path / "list.csv", [row("R-1", "a.jpg", name="Zoë Müller")], encoding, delimiter)
     found, _ = rows(path)
@@ -303,7 +303,7 @@ def test_a_full_disk_stops_with_advice_and_loses_nothing(
             self._sql.execute("PRAGMA max_page_count = 40")
 
         patch.setattr(Store, "__init__", with_ceiling)
-        patch.setattr("provisioning.enrolment._COMMIT_EVERY", 2)
+        patch.setattr("provisioning.enrolment.enrolment._COMMIT_EVERY", 2)
         with pytest.raises(EnrolmentError, match="the disk is full"):
             run(base, path)
     done = run(base, path)

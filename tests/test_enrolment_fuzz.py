@@ -22,10 +22,11 @@ from appliance.errors import BluelampError
 from appliance.formats import order, performance, recall, watchlist
 from appliance.keeper import erasure
 from appliance.trust import admission, audit, keys
-from provisioning import fields, ordering, pictures, policy
+from provisioning import ordering, policy
+from provisioning.enrolment import fields, pictures
+from provisioning.enrolment.table import rows
 from provisioning.moments import moment
 from provisioning.ordering import recall_of
-from provisioning.table import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 SECONDS = float(os.environ.get("BLUELAMP_FUZZ_SECONDS", "15"))

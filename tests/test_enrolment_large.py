@@ -13,7 +13,7 @@ import workbench
 from test_enrolment import row, write_list
 
 from provisioning.authority import authority
-from provisioning.enrolment import enrol_images
+from provisioning.enrolment.enrolment import enrol_images
 
 ROWS, BAD = int(os.environ.get("BLUELAMP_ROWS", "10000")), 137
 

@@ -153,7 +153,7 @@ def test_selection_by_category_and_identifier(bench: workbench.Workbench) -> Non
 
 def test_membership_is_provable_after_the_images_are_gone(bench: workbench.Workbench) -> None:
     """Requirement 16: by identifier and category only."""
-    from provisioning import references
+    from provisioning.enrolment import references
 
     with bench.base.store() as store:
         references.erase(store, "R-00004")

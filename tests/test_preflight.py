@@ -14,8 +14,9 @@ from appliance.formats.preflight import Preflight
 from appliance.recognition.embed import unit
 from appliance.records import Floats
 from appliance.trust import envelope
-from provisioning import cohort, preflight, preflight_report, references
+from provisioning import cohort, preflight, preflight_report
 from provisioning.cohort import Strangers
+from provisioning.enrolment import references
 from provisioning.preflight import Question
 
 COUNT = 30

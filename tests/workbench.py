@@ -28,13 +28,14 @@ from appliance.recognition.embed import unit
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import admission, envelope, keys
-from provisioning import cohort, issue, ordering, preflight, references
+from provisioning import cohort, issue, ordering, preflight
 from provisioning.authority import authority
 from provisioning.base import Base, open_base
-from provisioning.fields import Reference
+from provisioning.enrolment import references
+from provisioning.enrolment.fields import Reference
+from provisioning.enrolment.references import Template
 from provisioning.issue import Issued, Thresholds, Window
 from provisioning.preflight import Question
-from provisioning.references import Template
 from provisioning.selection import Selection, select
 
 LENGTH = 64

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import EnrolmentError
-from provisioning.fields import COLUMNS
-from provisioning.pictures import SUFFIXES
+from provisioning.enrolment.fields import COLUMNS
+from provisioning.enrolment.pictures import SUFFIXES
 
 _BYTES = 200_000_000  # a list of 100,000 rows has about 30 MB
 _ROWS = 1_000_000

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from appliance.trust.keys import write_private
-from provisioning.enrolment import Outcome, Summary
+from provisioning.enrolment.enrolment import Outcome, Summary
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2430}
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #d5dbe3;padding:.4rem;text-align:left;

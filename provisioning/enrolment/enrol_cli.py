@@ -13,9 +13,9 @@ from rich.table import Table
 
 from appliance.errors import EnrolmentError
 from appliance.recognition import packs
-from provisioning import references, report
 from provisioning.base import open_base
-from provisioning.enrolment import Summary, enrol_images
+from provisioning.enrolment import references, report
+from provisioning.enrolment.enrolment import Summary, enrol_images
 
 BaseFolder = Annotated[Path, typer.Argument(help="The base folder.", metavar="BASE")]
 Detector = Annotated[str, typer.Option(help="Detector pack: built-in name or folder.")]

@@ -25,13 +25,13 @@ from appliance.errors import EnrolmentError
 from appliance.recognition.packs import Pack
 from appliance.records import Image, Models, Record
 from appliance.trust.audit import Happening
-from provisioning import fields, pictures, references
 from provisioning.base import Base
-from provisioning.fields import Reference
-from provisioning.gate import Gate, Passed
-from provisioning.references import StoredImage, Template
+from provisioning.enrolment import fields, pictures, references
+from provisioning.enrolment.fields import Reference
+from provisioning.enrolment.quality_gate import Gate, Passed
+from provisioning.enrolment.references import StoredImage, Template
+from provisioning.enrolment.table import Row, rows
 from provisioning.store import Store, digest
-from provisioning.table import Row, rows
 
 _COMMIT_EVERY = 50  # images; what a power cut may repeat
 _AHEAD = 4  # images waiting for each thread

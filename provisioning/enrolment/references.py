@@ -12,7 +12,7 @@ import numpy as np
 
 from appliance.errors import EnrolmentError
 from appliance.records import Floats, Models
-from provisioning.fields import Reference
+from provisioning.enrolment.fields import Reference
 from provisioning.store import Store, digest
 
 _LENGTH = struct.Struct(">I")
