@@ -29,8 +29,8 @@ from control.broker.broker import BrokerFiles, running_broker
 from demo import rehearsal
 from demo.rehearsal import CONTROL, HOST, UNIT, Inbox, Rehearsal
 from demo.run import ASSETS
-from provisioning import canary
-from provisioning.canary import Wanted
+from provisioning.lists import canary
+from provisioning.lists.canary import Wanted
 
 _ARRIVAL_SECONDS = 20.0
 

@@ -45,7 +45,7 @@ from control.service.service import Service, ServiceSettings
 from demo import rehearsal
 from demo.rehearsal import Rehearsal, RehearsalError
 from demo.run import ASSETS, DEPLOYMENT, SETTINGS
-from provisioning import selection
+from provisioning.lists import selection
 
 MEMBERS: tuple[tuple[str, Role], ...] = (("demo", "supervisor"), ("second", "adjudicator"), ("auditor", "auditor"))
 _FPIR = 5e-4  # false-positive rate that the threshold is taken for: below the greatest an order may allow

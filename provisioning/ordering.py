@@ -25,9 +25,9 @@ from appliance.formats.preflight import Preflight
 from appliance.formats.recall import Recall
 from appliance.records import Record
 from appliance.trust import envelope, keys
-from provisioning import issue
 from provisioning.base import Base
-from provisioning.issue import Issued
+from provisioning.lists import issue
+from provisioning.lists.issue import Issued
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -18,9 +18,9 @@ from appliance.keeper.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
-from provisioning import issue
 from provisioning.base import Base
-from provisioning.issue import Issued
+from provisioning.lists import issue
+from provisioning.lists.issue import Issued
 
 State = Literal["gone", "overdue", "running", "not begun"]
 

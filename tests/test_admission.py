@@ -132,7 +132,7 @@ def test_a_rotated_authority_is_followed(bench: workbench.Workbench) -> None:
 
 def test_the_base_still_believes_what_it_signed_before_a_rotation(bench: workbench.Workbench) -> None:
     from appliance.trust import audit
-    from provisioning import issue
+    from provisioning.lists import issue
 
     bench.issue()
     rotated = authority.rotate(bench.base)

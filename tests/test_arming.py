@@ -437,7 +437,7 @@ def test_a_newer_list_is_taken_without_a_restart(bench: workbench.Workbench, sit
 
 def test_a_newer_list_below_the_ordered_threshold_is_not_taken(bench: workbench.Workbench, site: Site) -> None:
     from appliance.formats import order
-    from provisioning import issue
+    from provisioning.lists import issue
 
     content = deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
     current = order.read(site.order.read_bytes(), bench.folder.roster.authority_keys(), 2)

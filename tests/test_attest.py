@@ -36,7 +36,7 @@ from appliance.recognition import packs
 from appliance.records import Models
 from appliance.trust import envelope, keys
 from demo import rehearsal
-from provisioning.canary import Wanted, make
+from provisioning.lists.canary import Wanted, make
 from provisioning.policy import Policy
 
 NOISE = random.Random(20200124)

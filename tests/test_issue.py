@@ -16,10 +16,11 @@ from appliance.errors import BluelampError, ConfigError, EnrolmentError, KeyFile
 from appliance.formats import watchlist
 from appliance.limits import LIMITS
 from appliance.trust import keys, seal
-from provisioning import issue, policy
+from provisioning import policy
 from provisioning.base import open_base
-from provisioning.issue import Thresholds, Window
-from provisioning.selection import select
+from provisioning.lists import issue
+from provisioning.lists.issue import Thresholds, Window
+from provisioning.lists.selection import select
 
 
 @pytest.fixture(scope="module")

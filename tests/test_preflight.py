@@ -14,10 +14,10 @@ from appliance.formats.preflight import Preflight
 from appliance.recognition.embed import unit
 from appliance.records import Floats
 from appliance.trust import envelope
-from provisioning import cohort, preflight, preflight_report
-from provisioning.cohort import Strangers
 from provisioning.enrolment import references
-from provisioning.preflight import Question
+from provisioning.lists import cohort, preflight, preflight_report
+from provisioning.lists.cohort import Strangers
+from provisioning.lists.preflight import Question
 
 COUNT = 30
 

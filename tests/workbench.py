@@ -28,15 +28,16 @@ from appliance.recognition.embed import unit
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import admission, envelope, keys
-from provisioning import cohort, issue, ordering, preflight
+from provisioning import ordering
 from provisioning.authority import authority
 from provisioning.base import Base, open_base
 from provisioning.enrolment import references
 from provisioning.enrolment.fields import Reference
 from provisioning.enrolment.references import Template
-from provisioning.issue import Issued, Thresholds, Window
-from provisioning.preflight import Question
-from provisioning.selection import Selection, select
+from provisioning.lists import cohort, issue, preflight
+from provisioning.lists.issue import Issued, Thresholds, Window
+from provisioning.lists.preflight import Question
+from provisioning.lists.selection import Selection, select
 
 LENGTH = 64
 THRESHOLD, FLOOR = 0.75, 0.6

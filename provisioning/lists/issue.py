@@ -25,7 +25,7 @@ from appliance.records import Models, Record
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
 from provisioning.base import Base
-from provisioning.selection import Selection
+from provisioning.lists.selection import Selection
 
 KIND = "issued"
 

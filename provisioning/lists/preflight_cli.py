@@ -18,16 +18,16 @@ from appliance.formats.order import GREATEST_FPIR
 from appliance.formats.preflight import Preflight
 from appliance.recognition import packs
 from appliance.trust import envelope, keys
-from provisioning import cohort as cohorts
-from provisioning import issue as issuing
-from provisioning import preflight as looking
-from provisioning import preflight_report
 from provisioning.base import Base, open_base
 from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder, Json
-from provisioning.issue_cli import rate
+from provisioning.lists import cohort as cohorts
+from provisioning.lists import issue as issuing
+from provisioning.lists import preflight as looking
+from provisioning.lists import preflight_report
+from provisioning.lists.issue_cli import rate
+from provisioning.lists.preflight import Question
+from provisioning.lists.selection import Selection, select
 from provisioning.moments import moment
-from provisioning.preflight import Question
-from provisioning.selection import Selection, select
 
 _out, _err = Console(soft_wrap=True, highlight=False), Console(stderr=True)
 

@@ -12,9 +12,9 @@ from appliance.attest import needles as attest_needles
 from appliance.formats.watchlist import utc
 from appliance.recognition import packs
 from provisioning.base import open_base
-from provisioning.canary import Wanted, make
 from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder
-from provisioning.issue_cli import rate
+from provisioning.lists.canary import Wanted, make
+from provisioning.lists.issue_cli import rate
 
 _out, _err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
 

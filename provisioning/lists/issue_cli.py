@@ -22,12 +22,12 @@ from appliance.limits import LIMITS
 from appliance.recognition import packs
 from appliance.trust import envelope, keys, seal
 from appliance.trust.seal import Sealed
-from provisioning import issue as issuing
 from provisioning.base import Base, open_base
 from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder, Json
-from provisioning.issue import Issued, Window
+from provisioning.lists import issue as issuing
+from provisioning.lists.issue import Issued, Window
+from provisioning.lists.selection import Selection, select
 from provisioning.moments import moment
-from provisioning.selection import Selection, select
 
 _out = Console(soft_wrap=True, highlight=False)
 

@@ -28,13 +28,13 @@ from appliance.recognition.embed import Embedder
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import envelope, keys
-from provisioning import issue
 from provisioning.base import Base
 from provisioning.enrolment import pictures, table
 from provisioning.enrolment.fields import Reference
 from provisioning.enrolment.quality_gate import Gate, Passed
-from provisioning.issue import Issued, Thresholds, Window
-from provisioning.selection import Selection
+from provisioning.lists import issue
+from provisioning.lists.issue import Issued, Thresholds, Window
+from provisioning.lists.selection import Selection
 
 LIST = "watchlist.blw"
 _THREADS = 2

@@ -29,8 +29,8 @@ from appliance.recognition import calibration
 from appliance.recognition.packs import Pack
 from appliance.records import Floats
 from provisioning.base import Base
-from provisioning.cohort import Strangers
-from provisioning.selection import Selection
+from provisioning.lists.cohort import Strangers
+from provisioning.lists.selection import Selection
 
 _BLOCK = 2048  # rows compared at once: 100,000 entries fit in memory
 _PAIRS = 2000  # look-alikes listed; more of them mean that the list or the threshold is wrong
