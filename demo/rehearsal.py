@@ -26,11 +26,11 @@ from appliance.trust import admission, envelope
 from control.broker.broker import BrokerFiles, running_broker
 from control.receive.inbox import Opened
 from control.receive.tail import Tail, Until
-from provisioning import dossier, ordering
 from provisioning.authority import authority
 from provisioning.base import Base, open_base
 from provisioning.enrolment.enrolment import Summary, enrol_images
 from provisioning.lists import cohort, issue, preflight, selection
+from provisioning.orders import dossier, ordering
 
 UNIT, CONTROL, HOST = "van-07", "control-1", "127.0.0.1"
 _ARRIVAL_SECONDS = 20.0  # how long the last alerts may travel after the unit has ended

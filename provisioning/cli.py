@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 
 from appliance.command_line import run_app
-from provisioning import dossier_cli, order_cli
 from provisioning.authority import keys_cli
 from provisioning.enrolment import enrol_cli
 from provisioning.evaluation import cli as evaluation_cli
 from provisioning.lists import canary_cli, issue_cli, preflight_cli
+from provisioning.orders import dossier_cli, order_cli
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -28,7 +28,7 @@ from appliance.formats.recall import Recall
 from appliance.trust import admission, keys
 from provisioning.authority import authority
 from provisioning.moments import moment
-from provisioning.ordering import recall_of
+from provisioning.orders.ordering import recall_of
 
 
 @pytest.fixture(scope="module")

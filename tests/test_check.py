@@ -32,7 +32,7 @@ from appliance.sockets.running import ask_courier
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys, seal
 from demo.run import ASSETS
-from provisioning import ordering
+from provisioning.orders import ordering
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,11 @@ from control.cli import app
 from control.deployments import dossiers
 from control.ledger.ledger import Ledger
 from control.records import Deployment
-from provisioning import dossier as making
 from provisioning.authority import authority
 from provisioning.base import open_base
 from provisioning.enrolment import references
 from provisioning.enrolment.references import StoredImage
+from provisioning.orders import dossier as making
 
 ROOM = "control-1"
 

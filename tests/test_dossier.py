@@ -21,13 +21,13 @@ from appliance.formats.dossier import Dossier, DossierError, Manifest, Pictured
 from appliance.limits import LIMITS
 from appliance.records import Header
 from appliance.trust import audit, keys, seal
-from provisioning import dossier as making
 from provisioning.authority import authority
 from provisioning.base import open_base
 from provisioning.cli import app
-from provisioning.dossier import Disclosed, Portraits
 from provisioning.enrolment import references
 from provisioning.enrolment.references import StoredImage
+from provisioning.orders import dossier as making
+from provisioning.orders.dossier import Disclosed, Portraits
 
 ROOM = "control-1"
 

@@ -22,11 +22,12 @@ from appliance.errors import BluelampError
 from appliance.formats import order, performance, recall, watchlist
 from appliance.keeper import erasure
 from appliance.trust import admission, audit, keys
-from provisioning import ordering, policy
+from provisioning import policy
 from provisioning.enrolment import fields, pictures
 from provisioning.enrolment.table import rows
 from provisioning.moments import moment
-from provisioning.ordering import recall_of
+from provisioning.orders import ordering
+from provisioning.orders.ordering import recall_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 SECONDS = float(os.environ.get("BLUELAMP_FUZZ_SECONDS", "15"))

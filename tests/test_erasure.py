@@ -17,7 +17,7 @@ from appliance.keeper import erasure
 from appliance.keeper.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.trust import audit, envelope, keys, seal
-from provisioning import receipts
+from provisioning.orders import receipts
 
 
 @pytest.fixture(scope="module")

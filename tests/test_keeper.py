@@ -204,7 +204,7 @@ def test_vision_has_a_moment_to_end_it_itself(keeping: Keeper, bench: workbench.
 
 
 def test_a_recall_is_judged_without_vision(keeping: Keeper, bench: workbench.Workbench, sealing_key: str) -> None:
-    from provisioning.ordering import recall_of
+    from provisioning.orders.ordering import recall_of
 
     keeping.site.recall.write_bytes(b"no authority signed this")
     keeping.judge(0.0)

@@ -18,9 +18,9 @@ from appliance.errors import BluelampError, ConfigError, SealError
 from appliance.formats import order
 from appliance.formats.order import Order, OrderError
 from appliance.trust import envelope, keys
-from provisioning import ordering
 from provisioning.authority import authority
 from provisioning.base import open_base
+from provisioning.orders import ordering
 
 
 @pytest.fixture(scope="module")

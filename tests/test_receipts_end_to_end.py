@@ -25,8 +25,8 @@ from control.broker.broker import BrokerFiles, running_broker
 from control.cli import app as control_app
 from control.receive.inbox import Opened
 from control.receive.tail import Tail, Until
-from provisioning import ordering
 from provisioning.cli import app as provision_app
+from provisioning.orders import ordering
 
 CLIP = Path(__file__).parent.parent / "demo" / "assets" / "street.mp4"
 LIST = Path(__file__).parent.parent / "demo" / "assets" / "watchlist.csv"

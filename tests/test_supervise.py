@@ -164,7 +164,7 @@ def test_a_pause_outside_the_place_and_an_end_without_a_courier(tmp_path: Path) 
     driver, place = Driver(led), tmp_path / "place.json"
     text = path.read_text().replace("[models]", f'position = "{place}"\n[models]')
     path.write_text(text + f'[beacon]\nled = "{led}"\n')
-    inside = {"latitude": 51.50025, "longitude": -0.141}  # of the polygon in provisioning/ordering.py
+    inside = {"latitude": 51.50025, "longitude": -0.141}  # of the polygon in provisioning/orders/ordering.py
 
     def stand(where: dict[str, float]) -> None:
         part = place.with_suffix(".part")

@@ -28,7 +28,6 @@ from appliance.recognition.embed import unit
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
 from appliance.trust import admission, envelope, keys
-from provisioning import ordering
 from provisioning.authority import authority
 from provisioning.base import Base, open_base
 from provisioning.enrolment import references
@@ -38,6 +37,7 @@ from provisioning.lists import cohort, issue, preflight
 from provisioning.lists.issue import Issued, Thresholds, Window
 from provisioning.lists.preflight import Question
 from provisioning.lists.selection import Selection, select
+from provisioning.orders import ordering
 
 LENGTH = 64
 THRESHOLD, FLOOR = 0.75, 0.6

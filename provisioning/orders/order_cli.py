@@ -18,10 +18,10 @@ from appliance.formats.performance import REPORT_BYTES
 from appliance.formats.watchlist import utc
 from appliance.trust import audit as logs
 from appliance.trust import keys
-from provisioning import ordering, receipts
 from provisioning.base import open_base
 from provisioning.enrolment.enrol_cli import BaseFolder, Json
 from provisioning.lists import issue
+from provisioning.orders import ordering, receipts
 
 app = typer.Typer(no_args_is_help=True, help="Deployment orders: template, draft, sign, verify, show, recall.")
 receipts_app = typer.Typer(no_args_is_help=True, help="Deletion receipts: take in, verify.")

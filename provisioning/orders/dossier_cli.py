@@ -10,9 +10,9 @@ from rich.console import Console
 
 from appliance.formats.watchlist import utc
 from appliance.recognition import packs
-from provisioning import dossier
 from provisioning.base import open_base
 from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Json
+from provisioning.orders import dossier
 
 _out = Console(soft_wrap=True, highlight=False)
 

@@ -28,11 +28,11 @@ from appliance.records import Face, Image, Quality, Record
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
 from appliance.vision.sealer import jpeg
-from provisioning import ordering
 from provisioning.base import Base
 from provisioning.enrolment import fields, pictures, references
 from provisioning.enrolment.quality_gate import faces_in, gate_detector, score_of
 from provisioning.lists import issue
+from provisioning.orders import ordering
 from provisioning.store import Store
 
 KIND = "disclosed"
