@@ -419,7 +419,7 @@ def test_a_socket_that_systemd_passed_is_used_and_left_alone(
     starter = (
         "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); "
         "os.dup2(s.fileno(), 3); os.set_inheritable(3, True); os.environ['LISTEN_PID'] = str(os.getpid()); "
-        "os.execv(sys.executable, [sys.executable, '-m', 'appliance.courier.server', '--config', sys.argv[2]])"
+        "os.execv(sys.executable, [sys.executable, '-m', 'appliance.courier', '--config', sys.argv[2]])"
     )
     arguments = [sys.executable, "-c", starter, str(chosen.socket), str(tmp_path / "courier.json")]
     process = subprocess.Popen(arguments)

@@ -113,9 +113,9 @@ def test_killed_parts(config: Path, driver: Driver) -> None:
     assert len(held) > 4, "loop, camera, link, figures, and the runtimes' own"
     assert all("NoNewPrivs:\t1" in status and "Seccomp:\t2" in status for status in held), "every thread is held"
 
-    first = run.child("appliance.courier.server")
+    first = run.child("appliance.courier")
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: run.child("appliance.courier.server") not in (0, first), 30)
+    eventually(lambda: run.child("appliance.courier") not in (0, first), 30)
     assert "the courier crashed (code -9); starting it again" in run.said
     eventually(lambda: link.answers(config.parent / "state" / "run" / "courier.sock"), 30)
 
@@ -139,7 +139,7 @@ def test_a_killed_supervisor_leaves_no_part_behind(
     heard: list[str] = []
     eventually(lambda: heard.extend(manager.heard()) or "READY=1" in heard, 60)
     assert "WATCHDOG=1" in heard, "the confined process reaches its service manager"
-    children = [run.child("vision"), run.child("appliance.courier.server")]
+    children = [run.child("vision"), run.child("appliance.courier")]
     run.process.kill()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 40)
     run.end()

@@ -27,7 +27,7 @@ from appliance.transport.mqtt import Connection, Handlers, Message, MqttError, P
 from appliance.trust.seal import payload_type
 
 WINDOW = 16  # envelopes on their way at once
-SETTLE = 3.0  # seconds between acknowledgement and deletion; the broker saves every 2 (control/mosquitto)
+SETTLE = 3.0  # seconds between acknowledgement and deletion; the broker saves every 2 (control/broker/mosquitto)
 _STATE_SECONDS = 10.0
 _EXPIRE_SECONDS = 30.0
 _STEP_SECONDS = 0.25

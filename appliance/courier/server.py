@@ -254,6 +254,3 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,1 +1,1 @@
-""""""
+"""An order on the unit: arming, window, place, the files that belong to it."""

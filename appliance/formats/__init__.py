@@ -1,1 +1,1 @@
-""""""
+"""The signed and sealed documents that the three packages exchange."""

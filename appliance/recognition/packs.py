@@ -29,7 +29,7 @@ Role = Literal["detector", "embedder"]
 Runtime = Literal["litert", "onnxruntime", "opencv"]
 Triple = tuple[float, float, float]
 Point = tuple[float, float]
-BUILT_IN = Path(__file__).resolve().parent.parent / "models"
+BUILT_IN = Path(__file__).resolve().parents[2] / "models"
 
 
 class PackInput(Record):

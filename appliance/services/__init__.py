@@ -1,1 +1,1 @@
-""""""
+"""Starts and supervises the unit's processes under one command."""

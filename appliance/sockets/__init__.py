@@ -1,1 +1,1 @@
-""""""
+"""Local sockets between the unit's processes."""

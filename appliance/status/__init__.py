@@ -1,1 +1,1 @@
-""""""
+"""Tells from outside what a unit is doing."""

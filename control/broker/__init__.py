@@ -1,1 +1,1 @@
-""""""
+"""Runs mosquitto with the configuration the project ships."""

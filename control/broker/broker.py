@@ -1,4 +1,4 @@
-"""Finding, fetching and running mosquitto with the configuration the project ships (`control/mosquitto/`)."""
+"""Finding, fetching and running mosquitto with the configuration the project ships (`control/broker/mosquitto/`)."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _unpacked(cache: Path) -> Mosquitto | None:
 
 def _cache() -> Path:
     """The project's cache in a checkout, the user's where the project is installed."""
-    checkout = Path(__file__).parent.parent
+    checkout = Path(__file__).resolve().parents[2]
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bluelamp"
     return checkout / ".cache" if (checkout / "pyproject.toml").exists() else home
 

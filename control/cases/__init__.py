@@ -1,1 +1,1 @@
-""""""
+"""What becomes of an alert: cases and the rules of adjudication."""

@@ -1,1 +1,1 @@
-""""""
+"""A deployment's order and reference pictures in the control room, and decoys."""

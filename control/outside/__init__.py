@@ -1,1 +1,1 @@
-""""""
+"""What other systems may read: bridge, metrics, schemas. It identifies nobody."""

@@ -1,1 +1,1 @@
-""""""
+"""Members of staff: accounts, roles, passwords, sessions."""

@@ -1,1 +1,1 @@
-""""""
+"""From MQTT to verified, opened messages: subscriber, inbox, sequence chain, quarantine, fleet, recalls."""

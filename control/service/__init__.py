@@ -1,1 +1,1 @@
-""""""
+"""Assembles the control room's service, and its commands."""

@@ -1,1 +1,1 @@
-""""""
+"""Authority keys, machine admissions and rosters."""

@@ -1,1 +1,1 @@
-""""""
+"""From photographs and tables to references: reading, quality rules, templates, report."""
