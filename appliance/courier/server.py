@@ -253,4 +253,3 @@ def main(arguments: list[str] | None = None) -> int:
         complain(f"courier: {error}")
         return error.exit_code
     return 0
-

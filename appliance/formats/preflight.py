@@ -1,7 +1,7 @@
 """The pre-flight report of a list, as the unit reads it: identifiers and figures, no images, no names.
 
-The base makes it (provisioning/lists/preflight.py) and signs it; the order names its digest; the unit checks that it is about
-exactly the list it was given.
+The base makes it (provisioning/lists/preflight.py) and signs it. The order names its digest; the unit
+checks that it is about exactly the list it was given.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class Templates:
     """Rows in the data set's order; a row where `found` is False (no face, or no image) is all zero.
 
     `plain` is (n, length), templates of unit length; `mirrored` those of the chips' mirror images, where they were
-    asked for. `conditions` is (n, 7), columns as in CONDITIONS: the four of appliance.recognition.quality and their joint value,
-    the mean grey level of the chip (0 to 255), the detector's score.
+    asked for. `conditions` is (n, 7), columns as in CONDITIONS: the four of appliance.recognition.quality and their
+    joint value, the mean grey level of the chip (0 to 255), the detector's score.
     """
 
     plain: Floats
