@@ -2,7 +2,8 @@
 
 A pass is found when any probe of its track would raise an alert for its own reference, by the rules of
 appliance.recognition.decide and before any other. The frames of a pass hang together, so passes are counted, never
-frames. A track that belongs to no pass (a false face) counts as a non-mated search of its own: on a street it would alert like any.
+frames. A track that belongs to no pass (a false face) counts as a non-mated search of its own: on a street it would
+alert like any.
 """
 
 from __future__ import annotations
