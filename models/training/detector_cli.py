@@ -27,12 +27,17 @@ def train(
     scenes: Annotated[int, typer.Option(help="Scenes a shard.")] = 256,
     makers: Annotated[int, typer.Option(help="Processes that compose scenes; 0: the training does it itself.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads that torch may use.")] = 2,
+    start: Annotated[
+        Path | None, typer.Option(help="An int8 file of the detector to start from, in place of random weights.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Greatest learning rate.")] = 2e-3,
 ) -> None:
     """Train, or go on with, the detector; a GPU is used where there is one."""
     from models.training.detector_train import Plan
     from models.training.detector_train import train as run
 
-    plan = Plan(seed=seed, shards=shards, replay=replay, scenes=scenes, makers=makers, threads=threads)
+    plan = Plan(seed=seed, shards=shards, replay=replay, scenes=scenes, makers=makers, threads=threads,
+                start=None if start is None else str(start), rate=rate)  # fmt: skip
     typer.echo(f"checkpoint: {run(plan, _folder(folder))}")
 
 

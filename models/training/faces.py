@@ -54,6 +54,15 @@ def load_faces(source: str) -> FaceSet:
         return FaceSet(**{key: stored[key] for key in FaceSet.__dataclass_fields__})
 
 
+def load_pictures(source: str) -> Iterator[tuple[str, bool, Picture, Points]]:
+    """Identity, whether it is held out, photograph and landmarks (5, 2) of each face of ``"lfw"`` or ``"utk"``."""
+    labels = np.load(shared_folder() / "data" / "labels" / f"{source}.npz")
+    identities, held = _identities(source, labels["name"])
+    for row, picture, points in _CUTTERS[source](labels):
+        if points is not None:
+            yield str(identities[row]), bool(held[row]), picture, points
+
+
 def _cut(source: str, file: Path) -> None:
     labels = np.load(shared_folder() / "data" / "labels" / f"{source}.npz")
     rows, canvases, points = [], [], []
