@@ -200,6 +200,11 @@ def moment() -> int:
     return int(subprocess.run(log, check=True, capture_output=True, text=True).stdout)
 
 
+def version() -> str:
+    """The project's version, as pyproject.toml names it."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
 def architecture() -> str:
     """Debian's name of this machine's architecture: amd64, arm64."""
     asked = ["dpkg", "--print-architecture"]
