@@ -91,3 +91,17 @@ def test_a_run_on_a_processor_writes_what_a_later_run_goes_on_from(tmp_path: Pat
         assert bool(torch.isfinite(student(torch.zeros(1, 3, 112, 112))).all())
     first, second = (torch.load(tmp_path / run / "stable.pt", weights_only=True) for run in ("first", "second"))
     assert not torch.equal(first["head.weight"], second["head.weight"])
+
+
+@pytest.mark.skipif(not _has_teacher(), reason="no FairFace: set BLUELAMP_SHARED to the shared folder")
+def test_fairface_is_unpacked_as_a_table_that_the_evaluation_reads(tmp_path: Path) -> None:
+    """Pictures, labels and ages in whole years; every age band of the data set is known."""
+    from models.training.fairface import MIDDLES, unpack
+    from provisioning.evaluation import dataset
+
+    found = dataset.load(unpack("val", tmp_path, 200))
+    assert len(found.stills) == 13
+    assert {still.sex for still in found.stills} == {"male", "female"}
+    assert all(still.age in MIDDLES.values() and still.ethnicity for still in found.stills)
+    with np.load(shared_folder() / "data" / "fairface" / "val.npz") as labels:
+        assert set(map(str, labels["age"])) <= set(MIDDLES)

@@ -16,6 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from appliance import calibration
+from appliance.align import chip
+from appliance.embed import Embedder
+from appliance.packs import load
 from models.training.chips import Picture
 from models.training.detector_labels import YuNet
 from models.training.detector_measure import UNIT_THRESHOLD, Find, landmark_error
@@ -27,6 +31,7 @@ from models.training.turned import View
 ANGLES = (0, 15, 25, 30, 45, 60)
 _EDGE = 60  # pixels repeated outwards on each side
 _NEAR = 0.4  # face widths
+_POINT = (10_000, 1 / 6000)  # references, FPIR
 _LEAST_SCORE = 0.7
 _SIZES = (0.85, 1.0, 1.2)
 _MOST_SPREAD = 0.15  # of the distance between the eyes: beyond, YuNet saw different faces or none
@@ -53,6 +58,21 @@ class Turned:
             "landmark_error": float(errors.mean()),
             "landmark_error_median": float(np.median(errors)),
         }
+
+
+def unit_template(name: str = "lamp-embedder") -> tuple[Template, float]:
+    """Templates as the unit makes them with an embedder pack, and its threshold for 1 in 6,000 with 10,000 references.
+
+    Raises PackError where the pack is not calibrated.
+    """
+    pack = load(name)
+    embedder = Embedder(pack)
+
+    def template(picture: Picture, points: Floats) -> Floats:
+        aligned = chip(picture, points, embedder.landmarks, embedder.width, embedder.height)
+        return np.asarray(embedder.embed(aligned[None])[0], np.float32)
+
+    return template, calibration.load(pack).threshold_for(*_POINT)
 
 
 def upright(count: int) -> Iterator[tuple[Picture, Floats]]:

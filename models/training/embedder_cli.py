@@ -185,6 +185,20 @@ def student(
 
 
 @app.command()
+def cohort(
+    pack: Annotated[Path, typer.Option(help="Pack to make it for.")] = REPOSITORY / "models" / "lamp-embedder",
+    groups: Annotated[int, typer.Option(help="Groups to sort the faces into, at most.")] = 256,
+    step: Annotated[int, typer.Option(help="Take every n-th training face of FairFace.")] = 8,
+    seed: Seed = 1,
+) -> None:
+    """Write the fixed cohort of cohort normalisation beside a pack: means of many people's templates."""
+    from appliance.packs import load
+    from models.training.cohort import write_cohort
+
+    typer.echo(f"rows: {write_cohort(load(pack), groups, step, seed)}")
+
+
+@app.command()
 def shares(run: Annotated[str, typer.Option(help="Name of the training run.")] = "lamp") -> None:
     """Print TAR on training faces of LFW for several weights of dlib's own template, to choose one by."""
     from models.training.embedder_export import share_figures

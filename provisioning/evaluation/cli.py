@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from appliance import calibration, packs
+from appliance import calibration, normalise, packs
 from appliance.errors import ConfigError, PackError
 from appliance.packs import Pack
+from appliance.records import Floats
 from provisioning.evaluation import dataset as data_sets
 from provisioning.evaluation import figures, report, shared_packs, table, verification
 from provisioning.evaluation.dataset import Dataset
@@ -206,7 +208,7 @@ def passes(
     detector, embedder = _packs(context)
     facts = read_truth(truth or clip.parent / "truth.json")
     enrolled = data_sets.load(references)
-    listed = lists(enrolled, embed(enrolled, detector, embedder, CACHE, context.obj["threads"]))
+    listed = lists(enrolled, embed(enrolled, detector, embedder, CACHE, context.obj["threads"]), raised_by(embedder))
     if not listed:
         raise ConfigError(f"{references}: no face found in any reference image")
     results = run(frames_of(clip), facts, detector, embedder, listed, smallest_face)
@@ -290,6 +292,17 @@ def pack(name: str) -> Pack:
 def _pairs(test: Evaluation, file: Path) -> verification.Verification:
     left, right, mated = verification.read_pairs(file, [s.image for s in test.dataset.stills])
     return verification.pairs(test.templates.plain, left, right, mated)
+
+
+def raised_by(embedder: Pack) -> Callable[[Floats], Floats] | None:
+    """From reference templates to what the pack's calibration raises their thresholds by; None where by nothing."""
+    if embedder.manifest.calibration is None or not (embedder.folder / embedder.manifest.calibration).is_file():
+        return None
+    record = calibration.load(embedder)
+    rule, found = record.normalisation, calibration.load_cohort(embedder, record)
+    if found is None:
+        return None
+    return lambda rows: normalise.raised(normalise.level(rows, found, rule.nearest), rule.usual, rule.reference_weight)
 
 
 def thresholds_for(embedder: Pack, threshold: float | None = None) -> dict[str, float]:
