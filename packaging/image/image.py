@@ -49,7 +49,7 @@ def build(chosen: argparse.Namespace) -> Path:
         release = rootfs.install(tree, architecture, deb, version, when, chosen.debug)
         shutil.copyfile(keys.certificate("update"), tree / "etc/rauc/keyring.pem")
         packages = rootfs.installed(tree)
-        check_lock(tree, architecture, chosen.renew)
+        check_lock(tree, architecture, chosen.renew, chosen.debug)
         say("initial RAM disk")
         initrd.build(tree, release, scratch, scratch / "initrd.zst", when)
         shutil.copyfile(tree / f"boot/vmlinuz-{release}", scratch / "vmlinuz")
@@ -90,16 +90,20 @@ def build(chosen: argparse.Namespace) -> Path:
     return out
 
 
-def check_lock(tree: Path, architecture: str, renew: bool) -> None:
-    """Compare what was installed with the lock file. Raises SystemExit where they differ."""
+def check_lock(tree: Path, architecture: str, renew: bool, debug: bool) -> None:
+    """Compare what was installed with the lock file, which holds the field image's packages. Raises SystemExit."""
     found, path = rootfs.installed(tree), rootfs.HERE / f"packages-{architecture}.lock"
-    known = set(rootfs.locked_text(architecture).splitlines())
-    if renew or not known:
-        path.write_text("".join(f"{line}\n" for line in sorted(set(found) | (set() if renew else known))))
+    known = rootfs.locked_text(architecture).splitlines()
+    if debug:
+        names = {line.split()[0] for line in known}
+        found = [line for line in found if line.split()[0] in names]
+    elif renew or not known:
+        path.write_text("".join(f"{line}\n" for line in found))
         return
-    if other := sorted(set(found) - known):
+    if other := sorted(set(found) ^ set(known)):
+        lines = "\n".join(f"{'installed' if line in found else 'locked   '}  {line}" for line in other)
         raise SystemExit(
-            "these packages are not the locked ones; look at them, then: make image ARGS=--renew\n" + "\n".join(other)
+            f"these packages are not the locked ones; look at them, then: make image ARGS=--renew\n{lines}"
         )
 
 

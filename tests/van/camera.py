@@ -193,6 +193,8 @@ class _Connection:
             if request == 0x85:
                 return struct.pack("<H", len(self.probe)), 0
             return self.probe, 0
+        if kind & 0xE0 == 0x80 and request == 0:
+            return b"\0\0", 0  # the device's state, asked when it wakes up
         if kind & 0x80 == 0:
             return b"", 0  # clearing a halt, and the like
         return b"", STALL

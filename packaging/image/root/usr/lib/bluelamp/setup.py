@@ -61,12 +61,12 @@ def take_site(again: bool) -> None:
     say(f"site.toml taken: this is {site['name']}")
     if (KEYS / "authorities.json").exists():
         return
-    run(UNIT, "keys", "request", str(KEYS), "--name", site["name"])
+    printed = run(UNIT, "keys", "request", str(KEYS), "--name", site["name"])
     target = PLACE / f"{site['name']}.request.json"
     shutil.copyfile(KEYS / "request.json", target)
     os.sync()
     say(f"request written to the stick: {target.name}; bring it to the base, and read them this fingerprint:")
-    print(run(UNIT, "keys", "fingerprint", str(KEYS)), flush=True)
+    print("  " + printed.strip().splitlines()[-1].strip(), flush=True)
 
 
 def take_answer(answer: Path) -> None:
