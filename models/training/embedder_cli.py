@@ -187,15 +187,16 @@ def student(
 @app.command()
 def cohort(
     pack: Annotated[Path, typer.Option(help="Pack to make it for.")] = REPOSITORY / "models" / "lamp-embedder",
-    groups: Annotated[int, typer.Option(help="Groups to sort the faces into, at most.")] = 256,
-    step: Annotated[int, typer.Option(help="Take every n-th training face of FairFace.")] = 8,
+    groups: Annotated[int, typer.Option(help="Groups to sort the faces into, at most.")] = 384,
+    fairface: Annotated[int, typer.Option(help="Take every n-th training face of FairFace.")] = 8,
+    utk: Annotated[int, typer.Option(help="Take every n-th training adult of UTKFace.")] = 3,
     seed: Seed = 1,
 ) -> None:
     """Write the fixed cohort of cohort normalisation beside a pack: means of many people's templates."""
     from appliance.packs import load
     from models.training.cohort import write_cohort
 
-    typer.echo(f"rows: {write_cohort(load(pack), groups, step, seed)}")
+    typer.echo(f"rows: {write_cohort(load(pack), groups, (fairface, utk), seed)}")
 
 
 @app.command()

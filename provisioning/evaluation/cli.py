@@ -20,6 +20,7 @@ from provisioning.evaluation import figures, report, shared_packs, table, verifi
 from provisioning.evaluation.dataset import Dataset
 from provisioning.evaluation.embeddings import CACHE, embed
 from provisioning.evaluation.evaluate import Evaluation
+from provisioning.evaluation.groups import over_mean
 from provisioning.evaluation.passes import frames_of, lists, run
 from provisioning.truth import read_truth
 
@@ -152,7 +153,11 @@ def groups(context: typer.Context, as_json: Json = False) -> None:
     for row in found:
         ratio = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**row["fmr_ratio"])
         fmr, tpir = table.share(row["fmr"], 4), table.share(row["tpir"])
-        print(f"{row['group']:<28} FMR {fmr}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {tpir}")
+        print(
+            f"{row['group']:<28} FMR {fmr}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {tpir}  FTA {table.share(row['fta'])}"
+        )
+    for attribute, value in over_mean(test.groups).items():
+        print(f"{attribute:<28} worst FMR over the geometric mean of its groups: {value:.2f} x")
     if level:
         words = (f"{name} {table.of_ratio(level[key]['greatest_fmr_ratio'])}" for key, name in LEVELLED)
         print(f"adults at one overall FMR, {level['fmr']:.1e}: greatest ratio " + ", ".join(words))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -198,7 +198,13 @@ class Evaluation:
         if rows.sum() < 2 * groups.LEAST:
             return []
         raise_by = None if self.normalisation.kind == "none" else self._fixed_shift
-        return _by_label(self.dataset.where(rows), self._labelled(rows, raise_by), self.threshold)
+        found = _by_label(self.dataset.where(rows), self._labelled(rows, raise_by), self.threshold)
+        return [replace(group, fta=self._missed(group)) for group in found]
+
+    def _missed(self, group: Group) -> Share:
+        """Failures to acquire among all stills of a label."""
+        of = self.dataset.labels(ATTRIBUTES[group.attribute]) == group.label
+        return clopper_pearson(int((of & ~self.templates.found).sum()), int(of.sum()))
 
     @cached_property
     def levelled(self) -> Levelled | None:
