@@ -109,3 +109,16 @@ def test_a_cohort_of_another_length_is_refused(pack: Pack) -> None:
     np.save(pack.folder / cohort.FILE, np.ones((4, 64), np.float16))
     with pytest.raises(PackError, match="not templates of 128"):
         cohort.found(pack)
+
+
+def test_groups_can_be_measured_at_the_threshold_of_a_record(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its normalisation is taken too, whatever this data set would have chosen."""
+    np.save(pack.folder / cohort.FILE, np.concatenate([DENSE, crowd(20, 9, SPREAD)]).astype(np.float16))
+    test = evaluation(pack, monkeypatch)
+    record = test.calibration()
+    again = evaluation(pack, monkeypatch)
+    again.record = record.model_copy(update={"floor": 0.99})
+    assert again.threshold == 0.99
+    assert again.normalisation == record.normalisation
+    assert all(group.fmr.events == 0 for group in again.groups)
+    assert all(group.fta is not None and group.fta.value == 0 for group in again.groups)

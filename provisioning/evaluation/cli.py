@@ -141,9 +141,16 @@ def identify(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-def groups(context: typer.Context, as_json: Json = False) -> None:
+def groups(
+    context: typer.Context,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="At the calibration record's threshold, not the data set's own.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """By sex, age band and ethnicity label, where the data set has labels; none is ever inferred."""
     test = _test(context)
+    test.record = calibration.load(test.embedder) if calibrated else None
     found, level = figures.by_group(test.groups), figures.levelled(test.levelled)
     if as_json:
         print(json.dumps(found))

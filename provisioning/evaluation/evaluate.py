@@ -82,8 +82,14 @@ class Evaluation:
         cache: Path = CACHE,
         threads: int = 1,
         mirror: bool = False,
+        record: Calibration | None = None,
     ) -> None:
-        """`mirror` also measures what averaging with the mirror image gains, at twice the embedder's time."""
+        """`mirror` also measures what averaging with the mirror image gains, at twice the embedder's time.
+
+        With a `record`, groups are measured at its threshold and by its normalisation, not at what this data set gives:
+        for a data set that could not calibrate, such as one with a single still of everybody.
+        """
+        self.record = record
         self.dataset, self.detector, self.embedder = dataset, detector, embedder
         self._cache, self._threads, self._mirror = cache, threads, mirror
         self.made = time.time()
@@ -125,11 +131,15 @@ class Evaluation:
     def _rule(self) -> Normalisation | None:
         if self.cohort is None:
             return None
+        if self.record is not None:
+            return self.record.normalisation if self.record.normalisation.kind == "cohort" else None
         return self.cohort.rule(self.population.reference_templates(self.templates), NEAREST, USUAL_SHARE)
 
     @cached_property
     def normalisation(self) -> Normalisation:
         """By the fixed cohort where it makes groups more alike at a cost of TPIR that is small; else none."""
+        if self.record is not None:
+            return self.record.normalisation
         shown, moved = self.levelled, self.moved_trials
         if self._rule is None or moved is None or shown is None or not shown.narrower:
             return Normalisation()
@@ -183,6 +193,8 @@ class Evaluation:
     @cached_property
     def threshold(self) -> float:
         """The operating threshold that groups and conditions are compared at."""
+        if self.record is not None:
+            return self.record.threshold_for(GROUP_SIZE, GROUP_RATE)
         return calibrate.point(self.trials, GROUP_SIZE, GROUP_RATE)[0]
 
     @cached_property
