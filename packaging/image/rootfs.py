@@ -64,7 +64,7 @@ SHELLS = ("usr/bin/sh", "usr/bin/bash", "usr/bin/dash", "usr/bin/rbash")
 # Programs of packages that stay, of which a unit needs none.
 PROGRAMS_KEPT = {
     "coreutils": {"chgrp", "chmod", "true", "false", "env"},
-    "util-linux": {"setpriv", "findmnt", "partx", "wipefs", "lsblk", "blkid", "fsck", "agetty"},
+    "util-linux": {"setpriv", "nsenter", "findmnt", "partx", "wipefs", "lsblk", "blkid", "fsck", "agetty"},
 }
 # Drivers that a unit must not have: virtual cameras, which would let recorded pictures pass for a live camera.
 DRIVERS_REMOVED = ("vivid", "vim2m", "vimc", "visl", "v4l2loopback")

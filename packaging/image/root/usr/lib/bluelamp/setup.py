@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> None:
     finally:
         run("/usr/bin/umount", str(PLACE))
     if (KEYS / "authorities.json").exists():
-        run("/usr/bin/systemctl", "restart", "bluelamp.target")
+        # Not waited for: the check alone takes longer than anybody wants to stand there with a stick.
+        run("/usr/bin/systemctl", "restart", "--no-block", "bluelamp.target")
         # The same stick may hold list and order.
         run("/usr/bin/systemctl", "start", "--no-block", f"bluelamp-stick@{Path(device).name}.service")
 
