@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from appliance import adopt as adopting
 from appliance import config as configs
 from appliance import fetch, field_cli, golden, intake_cli, packs, processes_cli, sandbox, status_cli
 from appliance.attest import cli as attest_cli
@@ -110,6 +111,31 @@ def models_fetch(
         task = progress.add_task(name, total=pins[name].size)
         pack = fetch.fetch(pins[name], into / name, lambda done, size: progress.update(task, completed=done), url)
     _out.print(f"{pack.folder}: installed; name this folder in the config under [models]", soft_wrap=True)
+
+
+@models_app.command("adopt")
+def models_adopt(
+    model: Annotated[Path, typer.Argument(help="An ONNX embedder: one square colour picture in, one vector out.")],
+    landmarks: Annotated[str, typer.Option(help="How its chips are aligned: arcface or dlib.")],
+    pixels: Annotated[str, typer.Option(help="What it reads: 0..255, 0..1 or -1..1.")],
+    licence: Annotated[str, typer.Option(help="Of the weights.")],
+    origin: Annotated[str, typer.Option(help="Where the file is from.")],
+    terms: Annotated[str, typer.Option(help="What it may be used for.")],
+    into: Annotated[Path, typer.Option(help="New folder for the pack.")],
+    colour: Annotated[str, typer.Option(help="rgb or bgr.")] = "rgb",
+) -> None:
+    """Make a pack of any ONNX embedder, with its golden output. Then calibrate it: no order arms it before."""
+    for value, known, option in (
+        (landmarks, ("arcface", "dlib"), "--landmarks"),
+        (pixels, ("0..255", "0..1", "-1..1"), "--pixels"),
+        (colour, ("rgb", "bgr"), "--colour"),
+    ):
+        if value not in known:
+            raise typer.BadParameter(f"{value}: not one of {', '.join(known)}", param_hint=option)
+    words = adopting.Words(into.name.lower(), licence, origin, terms)
+    pack = adopting.adopt(model, into, words, cast(Any, landmarks), cast(Any, pixels), cast(Any, colour))
+    _out.print(f"{pack.folder}: a pack of {pack.embedder.length} numbers. Next: bluelamp-provision evaluate "
+               f"--embedder {pack.folder} calibrate", soft_wrap=True)  # fmt: skip
 
 
 def _described(pack: packs.Pack) -> dict[str, object]:
