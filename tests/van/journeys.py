@@ -22,7 +22,7 @@ def commission(machine: Machine, office: Office, step: Step) -> None:
     """A new disk becomes an admitted unit: site.toml in, request out, the base's answer in."""
     office.open()
     step("base, officer and control room have keys")
-    office.listen()
+    office.start_broker()
     first = stick(office.folder / "first.img", (), {"site.toml": office.site()})
     machine.expect(CONSOLE, 600)
     step("field console")
@@ -35,6 +35,7 @@ def commission(machine: Machine, office: Office, step: Step) -> None:
     if request is None:
         raise VanError("the first stick came back without a request")
     office.answer = office.admit(request)
+    office.listen()
 
 
 def deploy(machine: Machine, office: Office, step: Step, deployment: str = "VAN-1") -> None:

@@ -197,14 +197,19 @@ class Machine:
                 "-device",
                 "tpm-crb,tpmdev=tpm0",
             ]
-        for number, path in enumerate(self.cameras):
-            command += ["-chardev", f"socket,id=camera{number},path={path},reconnect=1"]
         return [*command, *self.extra]
 
     def plug_camera(self, number: int = 0) -> None:
-        self.qmp("device_add", driver="usb-redir", chardev=f"camera{number}", bus="usb.0", id=f"eye{number}")
+        """Plug in one of `cameras`. QEMU gives a camera's line up when it is pulled out, so it is made anew each
+        time.
+        """
+        line = f"line{number}-{time.monotonic_ns()}"
+        address = {"type": "unix", "data": {"path": str(self.cameras[number])}}
+        self.qmp("chardev-add", id=line, backend={"type": "socket", "data": {"addr": address, "server": False}})
+        self.qmp("device_add", driver="usb-redir", chardev=line, bus="usb.0", id=f"eye{number}")
 
     def pull_camera(self, number: int = 0) -> None:
+        """Pull it out."""
         self.qmp("device_del", id=f"eye{number}")
 
     def plug_stick(self, image: Path, name: str = "stick") -> None:

@@ -102,9 +102,10 @@ class Office:
         return SITE.format(unit=UNIT, authority=self.authority(), host=HOST, port=self.port) + extra
 
     def admit(self, request: Path) -> list[Path]:
-        """The unit joins. Returns what goes onto the second stick."""
+        """The unit joins, and the control room learns of it. Returns what goes onto the second stick."""
         answer = self.folder / f"{UNIT}.admission.json"
         command("provision", "keys", "admit", self.base, request, "--out", answer)
+        command("control", "keys", "roster", self.folder / "room", self.base / "roster.json")
         return [answer]
 
     def order(self, deployment: str = DEPLOYMENT, until: str = "+2h") -> list[Path]:
@@ -164,10 +165,8 @@ class Office:
         groups = [{"group": g, "tpir": 0.9, "fpir": 0.0} for g in "ab"]
         return {"detector": rows["detector"], "embedder": rows["embedder"], "made": time.time(), "groups": groups}
 
-    def listen(self) -> None:
-        """Start the broker as a process, and the control room as a thread: its own subscriber, which verifies and
-        opens.
-        """
+    def start_broker(self) -> None:
+        """Start the broker as a process."""
         log = (self.folder / "broker.log").open("a")
         broker = [
             sys.executable,
@@ -184,7 +183,10 @@ class Office:
         ]
         self.children.append(subprocess.Popen([str(a) for a in broker], cwd=ROOT, stdout=log, stderr=log, text=True))
         time.sleep(2)
-        self.tail = Tail(self.folder / "room", BrokerAddress(host="localhost", port=self.port), Until())
+
+    def listen(self) -> None:
+        """Start the control room as a thread: its own subscriber, which verifies and opens."""
+        self.tail = Tail(self.folder / "room", BrokerAddress(host="127.0.0.1", port=self.port), Until())
         threading.Thread(target=self.tail.run, args=(self.received.append, self._say), daemon=True).start()
 
     def _say(self, line: str) -> None:

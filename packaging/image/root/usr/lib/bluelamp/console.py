@@ -100,7 +100,7 @@ def power(action: str) -> Callable[[], None]:
 COMMANDS: dict[str, tuple[str, Sequence[str] | Callable[[], None]]] = {
     "help": ("this list", show_help),
     "check": ("is everything there that scanning needs", [UNIT, "check"]),
-    "status": ("what the unit does at this moment", [UNIT, "status"]),
+    "status": ("what the unit does at this moment", [UNIT, "status", "--once"]),
     "order": ("the deployment order, as people read it", [UNIT, "order"]),
     "arm": ("go through the signs, then scan", arm),
     "disarm": ("stop scanning, destroy the list and its key", [UNIT, "disarm"]),
