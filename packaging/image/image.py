@@ -4,9 +4,9 @@ From Debian's packages and the project's own. It needs root (for mmdebstrap and 
 image` installs. Beside the disk it writes an update bundle (`.raucb`), the digest of the root, and the list of
 packages.
 
-The same tree and the same keys give the same bytes: times come from $SOURCE_DATE_EPOCH or the last commit,
-identifiers from the version, and packages are those of packages-ARCHITECTURE.lock; where Debian has newer ones, the
-build stops and says so.
+The same tree and the same keys are meant to give the same bytes (two builds were not compared yet): times come from
+$SOURCE_DATE_EPOCH or the last commit, identifiers from the version, and packages are those of packages-
+ARCHITECTURE.lock; where Debian has newer ones, the build stops and says so.
 """
 
 from __future__ import annotations
