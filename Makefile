@@ -7,7 +7,7 @@ STAMP := $(VENV)/.bluelamp-$(shell sha256sum pyproject.toml | cut -c1-16)
 JSON ?=
 ARGS ?=
 
-.PHONY: help demo console test test-slow lint evaluate bench package attest clean
+.PHONY: help demo console test test-slow lint evaluate bench package attest image van sbom audit lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,32 @@ attest: $(STAMP)-use  ## prove on built-in data that a unit keeps nothing: searc
 
 package: $(STAMP)-use  ## the unit as a Debian package, in dist/
 	$(BIN)/python packaging/build.py $(ARGS)
+
+IMAGE_TOOLS := mmdebstrap cryptsetup-bin squashfs-tools dosfstools mtools fdisk zstd cpio binutils kmod sbsigntool efitools faketime \
+	rauc openssl systemd-boot-efi debian-archive-keyring uidmap
+VAN_TOOLS := qemu-system-x86 qemu-utils ovmf swtpm mtools dosfstools openssl mosquitto
+
+image: $(STAMP)-use  ## the unit as a disk that boots, and an update bundle, in dist/ (as root, on Debian 12; ARGS=--debug)
+	@dpkg -s $(IMAGE_TOOLS) >/dev/null 2>&1 || apt-get install -y --no-install-recommends $(IMAGE_TOOLS)
+	$(BIN)/python packaging/image/image.py $(ARGS)
+
+van: $(STAMP)-use  ## boot that disk in a virtual van and drive it from outside (SHORT=1: one deployment; JSON=1: one line)
+	@dpkg -s $(VAN_TOOLS) >/dev/null 2>&1 || apt-get install -y --no-install-recommends $(VAN_TOOLS) >&2
+	@$(BIN)/python tests/van/van.py $(if $(SHORT),--short) $(if $(JSON),--json) $(ARGS)
+
+sbom: $(STAMP)-use  ## bills of materials (CycloneDX) of the package and the image, in dist/
+	$(BIN)/python packaging/sbom.py write $(ARGS)
+
+audit: $(STAMP)-use  ## licences of what is shipped, and known faults by the OSV service; says so where it cannot be reached
+	$(BIN)/python packaging/sbom.py licences $(ARGS)
+	$(BIN)/python packaging/sbom.py audit $(ARGS)
+
+lock: $(STAMP)-use  ## renew the lock files (versions and SHA-256 of every library) in packaging/locks
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra onnx --extra rtsp --extra view --extra control --extra provisioning \
+		--extra dev --universal --python-version 3.11 --generate-hashes --no-header --quiet -o packaging/locks/development.txt
+	$(BIN)/uv pip compile pyproject.toml --extra view --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--constraint packaging/constraints.txt --generate-hashes --no-header --quiet -o packaging/locks/unit.txt
 
 test: $(STAMP)-dev lint  ## lint, types and the fast tests
 	$(BIN)/python -m pytest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from appliance.command_line import run_app
 from appliance.confine import sandbox
 from appliance.deployment import cli as field_cli
 from appliance.intake import cli as intake_cli
+from appliance.recognition import adopt as adopting
 from appliance.recognition import fetch, golden, packs
 from appliance.recognition.detect import Detector
 from appliance.recognition.embed import Embedder
@@ -115,6 +116,31 @@ def models_fetch(
         task = progress.add_task(name, total=pins[name].size)
         pack = fetch.fetch(pins[name], into / name, lambda done, size: progress.update(task, completed=done), url)
     _out.print(f"{pack.folder}: installed; name this folder in the config under [models]", soft_wrap=True)
+
+
+@models_app.command("adopt")
+def models_adopt(
+    model: Annotated[Path, typer.Argument(help="An ONNX embedder: one square colour picture in, one vector out.")],
+    landmarks: Annotated[str, typer.Option(help="How its chips are aligned: arcface or dlib.")],
+    pixels: Annotated[str, typer.Option(help="What it reads: 0..255, 0..1 or -1..1.")],
+    licence: Annotated[str, typer.Option(help="Of the weights.")],
+    origin: Annotated[str, typer.Option(help="Where the file is from.")],
+    terms: Annotated[str, typer.Option(help="What it may be used for.")],
+    into: Annotated[Path, typer.Option(help="New folder for the pack.")],
+    colour: Annotated[str, typer.Option(help="rgb or bgr.")] = "rgb",
+) -> None:
+    """Make a pack of any ONNX embedder, with its golden output. Then calibrate it: no order arms it before."""
+    for value, known, option in (
+        (landmarks, ("arcface", "dlib"), "--landmarks"),
+        (pixels, ("0..255", "0..1", "-1..1"), "--pixels"),
+        (colour, ("rgb", "bgr"), "--colour"),
+    ):
+        if value not in known:
+            raise typer.BadParameter(f"{value}: not one of {', '.join(known)}", param_hint=option)
+    words = adopting.Words(into.name.lower(), licence, origin, terms)
+    pack = adopting.adopt(model, into, words, cast(Any, landmarks), cast(Any, pixels), cast(Any, colour))
+    _out.print(f"{pack.folder}: a pack of {pack.embedder.length} numbers. Next: bluelamp-provision evaluate "
+               f"--embedder {pack.folder} calibrate", soft_wrap=True)  # fmt: skip
 
 
 def _described(pack: packs.Pack) -> dict[str, object]:

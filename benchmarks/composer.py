@@ -1,8 +1,9 @@
 """Deployments composed from real stills: passes of growing faces over a street, with ground truth.
 
 Every pass shows ONE photograph of an identity, pasted with a soft elliptical mask around the whole head and varied
-from frame to frame by size, small rotation, blur and light. The frames of a pass are therefore not independent: a
-figure over frames would flatter; count passes. A mated pass walks with another photograph than the one enrolled.
+from frame to frame by size, small rotation, blur and light; some heads are tilted throughout. The frames of a pass are
+therefore not independent: a figure over frames would flatter; count passes. A mated pass walks with another photograph
+than the one enrolled.
 
 Nothing is written unless asked for: `frames` streams, `write_clip` and `write_references` take a folder of yours.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,6 +50,9 @@ class Plan:
     smallest_face: float = 30.0
     largest_face: float = 140.0
     occluded_share: float = 0.25
+    tilted_share: float = 0.3
+    """Of the passes: heads tilted to either side, by up to `greatest_tilt` degrees."""
+    greatest_tilt: float = 45.0
     references_each: int = 1
     """Photographs a walking identity is enrolled with, where there are that many beside the one it walks with."""
     background: Path | None = None
@@ -151,6 +155,9 @@ class Deployment:
         return listed
 
 
+_UPRIGHT = 10.0  # degrees; beyond, a head needs as much room to the sides as above and below
+
+
 def compose(plan: Plan) -> Deployment:
     """Choose identities, references and walks. Raises ValueError where the stills do not suffice for the plan."""
     rng = np.random.default_rng([plan.seed, 21])
@@ -202,7 +209,7 @@ def _walker(still: Still, start: int, length: int, lane: int, plan: Plan, rng: n
     if rng.random() < plan.occluded_share:
         begin = int(rng.uniform(0.2, 0.7) * length)
         hidden = (begin, begin + int(rng.uniform(0.3, 0.6) * plan.rate))
-    return Walker(
+    walker = Walker(
         still=still,
         first_frame=start,
         length=length,
@@ -216,6 +223,11 @@ def _walker(still: Still, start: int, length: int, lane: int, plan: Plan, rng: n
         quality=int(rng.integers(35, 90)),
         hidden=hidden,
     )
+    # Drawn last and apart: with a share of nothing, everything else is as it would be.
+    tilt = np.random.default_rng([plan.seed, 23, start, lane])
+    if tilt.random() >= plan.tilted_share:
+        return walker
+    return replace(walker, roll=float(tilt.uniform(-plan.greatest_tilt, plan.greatest_tilt)))
 
 
 def _place(walker: Walker, frame: int, plan: Plan) -> tuple[float, float, float, float]:
@@ -268,6 +280,8 @@ def _draw(picture: Bytes, walker: Walker, head: Floats, number: int, plan: Plan)
     middle = (left + face_width / 2, top + face_height / 2)
     matrix = np.asarray(cv2.getRotationMatrix2D(middle, roll, scale), np.float64)
     reach_x, reach_y = int(width * (0.5 + _MARGIN)) + 8, int(width * face_height / face_width * (0.5 + _MARGIN)) + 8
+    if abs(roll) > _UPRIGHT:
+        reach_x = reach_y = max(reach_x, reach_y)
     x0, y0 = max(int(x) - reach_x, 0), max(int(y) - reach_y, 0)
     x1, y1 = min(int(x) + reach_x, plan.width), min(int(y) + reach_y, plan.height)
     matrix[:, 2] += np.array([x - x0 - middle[0], y - y0 - middle[1]])

@@ -43,7 +43,7 @@ def main() -> int:
     say = Console(stderr=True).print
     plan = Plan(
         passes=options.passes, mated_share=options.mated, references=options.references, seed=options.seed,
-        background=options.background,
+        background=options.background, tilted_share=options.tilted,
     )  # fmt: skip
     try:
         with tempfile.TemporaryDirectory(prefix="bluelamp-street-") as temporary:
@@ -61,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mated", type=float, default=0.2, help="share of passes whose identity is on the watchlist")
     parser.add_argument("--references", type=int, default=1000, help="size of the watchlist")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tilted", type=float, default=0.3, help="share of heads tilted by up to 45 degrees")
     parser.add_argument("--background", type=Path, help="a picture or clip to walk over; else a drawn street")
     parser.add_argument("--detector", default="lamp-detector")
     parser.add_argument("--embedder", default="lamp-embedder")

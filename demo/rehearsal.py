@@ -106,7 +106,7 @@ def seal_list(
     """Select everything, seal it to the unit, put it where the unit looks."""
     detector, embedder = packs.load(rehearsal.detector), packs.load(rehearsal.embedder)
     chosen = selection.select(rehearsal.base, detector, embedder, on=datetime.date.today())
-    limits = issue.thresholds(embedder, detector, len(chosen.rows), threshold=threshold, fpir=fpir)
+    limits = issue.thresholds(embedder, detector, len(chosen.rows), threshold=threshold, fpir=fpir, selection=chosen)
     window = issue.Window(time.time() - 1, time.time() + hours * 3600)
     return issue.issue(
         rehearsal.base, chosen, unit=UNIT, deployment=deployment, window=window, limits=limits,

@@ -24,6 +24,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import openssl_stand_in
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -93,7 +95,14 @@ def requirements(project: dict[str, Any], extras: Sequence[str], without: Sequen
 def libraries(wanted: Sequence[str]) -> Path:
     """The folder of installed libraries: an earlier build's where nothing that decides its content has changed."""
     pinned = (HERE / "constraints.txt").read_text()
-    decides = [sys.version, architecture(), *wanted, pinned, repr((UNUSED, NOTES, LEFT_OUT, MACHINE))]
+    decides = [
+        sys.version,
+        architecture(),
+        *wanted,
+        pinned,
+        repr((UNUSED, NOTES, LEFT_OUT, MACHINE)),
+        Path(openssl_stand_in.__file__).read_text(),
+    ]
     folder = ROOT / ".cache" / "package" / hashlib.sha256("\n".join(decides).encode()).hexdigest()[:16]
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +121,7 @@ def install_libraries(folder: Path, wanted: Sequence[str]) -> None:
     run([*pip, "--upgrade", "--no-deps", "--no-binary", COMPILED, "--no-cache-dir", COMPILED], **MACHINE)
     for library in folder.glob(f"{COMPILED}*.so"):
         run(["strip", "--strip-all", "--remove-section=.note.gnu.build-id", "--remove-section=.comment", str(library)])
+    openssl_stand_in.replace(folder)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and (path.name in LEFT_OUT or str(path.relative_to(folder)) in UNUSED):
             shutil.rmtree(path)
@@ -198,6 +208,11 @@ def moment() -> int:
         return int(given)
     log = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
     return int(subprocess.run(log, check=True, capture_output=True, text=True).stdout)
+
+
+def version() -> str:
+    """The project's version, as pyproject.toml names it."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
 def architecture() -> str:

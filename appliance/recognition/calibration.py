@@ -6,18 +6,22 @@ record of other models is refused.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 from bisect import bisect_left
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from appliance.errors import PackError
 from appliance.limits import LIMITS
+from appliance.recognition.normalise import unit
 from appliance.recognition.packs import Pack
-from appliance.records import Record
+from appliance.records import Floats, Record
 
 Digest = r"^[0-9a-f]{64}$"
 REMEASURE = "measure it again with: bluelamp-provision evaluate calibrate"
@@ -52,15 +56,25 @@ class Operating(Record):
 
 
 class Normalisation(Record):
-    """How a plain cosine becomes the comparison score that the thresholds are of.
+    """How a plain cosine becomes the comparison score that `thresholds` and `floor` are of.
 
-    `none`: it is the cosine. Otherwise the parameters of appliance.recognition.normalise.
+    `none`: it is the cosine. `cohort`: a reference that scores high against everybody must be scored higher: its
+    threshold is raised by `reference_weight` times what its level is above `usual` (appliance.recognition.normalise). Levels are
+    measured against the templates of `cohort`, a file beside the record, pinned by its digest.
     """
 
     kind: Literal["none", "cohort"] = "none"
-    reference_weight: FiniteFloat = 0.0
-    probe_weight: FiniteFloat = 0.0
+    reference_weight: FiniteFloat = Field(default=0.0, ge=0)
     nearest: int = Field(default=0, ge=0)
+    usual: FiniteFloat = 0.0
+    cohort: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    cohort_sha256: str | None = Field(default=None, pattern=Digest)
+
+    @model_validator(mode="after")
+    def _cohort_is_named(self) -> Normalisation:
+        if self.kind == "cohort" and (self.cohort is None or self.cohort_sha256 is None or self.nearest < 1):
+            raise ValueError("cohort normalisation names its cohort's file and digest, and how many of it are nearest")
+        return self
 
 
 class Likelihood(Record):
@@ -82,7 +96,11 @@ class Likelihood(Record):
 
 
 class Calibration(Record):
-    """One embedder pack's record, with the detector pack that made the chips. Scores are as `normalisation` says."""
+    """One embedder pack's record, with the detector pack that made the chips.
+
+    `thresholds` and `floor` are of scores as `normalisation` says; `false_matches` and `likelihood` are of plain
+    cosines, which is what an alert states.
+    """
 
     format: Literal[1]
     embedder: str = Field(pattern=Digest)
@@ -204,6 +222,33 @@ class Calibration(Record):
 
     def _least(self, *sizes: int) -> float:
         return max(self._lists[size][-1].fpir for size in sizes)
+
+
+def load_cohort(pack: Pack, record: Calibration) -> Floats | None:
+    """The cohort's templates (n, length), unit length; None where the record does not normalise. Raises PackError."""
+    rule = record.normalisation
+    if rule.kind == "none" or rule.cohort is None:
+        return None
+    path = pack.folder / rule.cohort
+    try:
+        with path.open("rb") as file:
+            blob = file.read(LIMITS.calibration_bytes + 1)
+    except OSError as error:
+        raise PackError(f"{path}: the calibration's cohort is missing ({error.strerror}); {REMEASURE}") from error
+    if len(blob) > LIMITS.calibration_bytes or hashlib.sha256(blob).hexdigest() != rule.cohort_sha256:
+        raise PackError(f"{path}: not the cohort that the calibration was measured with; {REMEASURE}")
+    return cohort_templates(blob, pack, str(path))
+
+
+def cohort_templates(blob: bytes, pack: Pack, name: str) -> Floats:
+    """The rows of a cohort's file, unit length (n, length). Raises PackError where it is another pack's, or none."""
+    try:
+        rows = np.load(io.BytesIO(blob), allow_pickle=False)
+    except ValueError as error:
+        raise PackError(f"{name}: not a NumPy array of templates; {REMEASURE}") from error
+    if rows.ndim != 2 or rows.shape[1] != pack.embedder.length or not np.isfinite(rows).all() or not len(rows):
+        raise PackError(f"{name}: not templates of {pack.embedder.length} numbers; {REMEASURE}")
+    return unit(rows.astype(np.float32))
 
 
 def load(pack: Pack) -> Calibration:

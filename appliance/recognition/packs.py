@@ -51,10 +51,16 @@ class PackFile(Record):
 
 
 class TemplatePart(Record):
-    """A stretch of an embedder's output that is scaled to unit length by itself; cosines add up by `weight`."""
+    """A stretch of an embedder's output that is scaled to unit length by itself; cosines add up by `weight`.
+
+    `file` names the network it comes from, where that is not the pack's first. `mirror`: that network looks at the
+    chip's mirror image. Parts of one network and one look follow each other as its output holds them.
+    """
 
     length: int = Field(ge=8, le=LIMITS.template_length)
     weight: float = Field(gt=0, le=1)
+    file: str | None = None
+    mirror: bool = False
 
 
 class EmbedderPart(Record):
@@ -120,6 +126,14 @@ class Manifest(Record):
             raise ValueError(f"a pack of role {self.role} needs exactly its own [{self.role}] part")
         if (self.detector is None) != (self.role == "embedder"):
             raise ValueError(f"a pack of role {self.role} needs exactly its own [{self.role}] part")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_come_from_its_files(self) -> Manifest:
+        known = {file.path for file in self.files}
+        for part in self.embedder.parts if self.embedder else ():
+            if part.file is not None and part.file not in known:
+                raise ValueError(f"a part comes from {part.file}, which is not among the pack's files")
         return self
 
 

@@ -27,12 +27,17 @@ def train(
     scenes: Annotated[int, typer.Option(help="Scenes a shard.")] = 256,
     makers: Annotated[int, typer.Option(help="Processes that compose scenes; 0: the training does it itself.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads that torch may use.")] = 2,
+    start: Annotated[
+        Path | None, typer.Option(help="An int8 file of the detector to start from, in place of random weights.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Greatest learning rate.")] = 2e-3,
 ) -> None:
     """Train, or go on with, the detector; a GPU is used where there is one."""
     from models.training.detector_train import Plan
     from models.training.detector_train import train as run
 
-    plan = Plan(seed=seed, shards=shards, replay=replay, scenes=scenes, makers=makers, threads=threads)
+    plan = Plan(seed=seed, shards=shards, replay=replay, scenes=scenes, makers=makers, threads=threads,
+                start=None if start is None else str(start), rate=rate)  # fmt: skip
     typer.echo(f"checkpoint: {run(plan, _folder(folder))}")
 
 
@@ -64,6 +69,29 @@ def measure(
     typer.echo(json.dumps(figures, indent=1) if as_json else as_table(figures))
 
 
+@app.command()
+def turns(
+    source: Annotated[Path, typer.Option(help="A pack's folder, or a checkpoint (.pt): that is run in float.")] = (
+        REPOSITORY / "models" / "lamp-detector"
+    ),
+    embedder: Annotated[str, typer.Option(help="Embedder pack, calibrated.")] = "lamp-embedder",
+    yunet: Annotated[bool, typer.Option("--yunet", help="Measure YuNet itself instead.")] = False,
+    photographs: Annotated[int, typer.Option(help="Held-out photographs, one an identity.")] = 140,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure what is left of a face when the head tilts by up to 60 degrees: found, landmarks, template."""
+    from models.training.detector_labels import YuNet
+    from models.training.detector_measure import finder, yunet_faces
+    from models.training.detector_turns import measure_turns, unit_template
+
+    teacher = YuNet() if yunet else None
+    find = finder(source) if teacher is None else (lambda picture: yunet_faces(teacher, picture))
+    template, threshold = unit_template(embedder)
+    found = measure_turns(find, template, threshold, photographs)
+    figures: dict[str, Any] = {"threshold": threshold, **{f"{angle:g}": row for angle, row in found.items()}}
+    typer.echo(json.dumps(figures, indent=1) if as_json else as_table(figures))
+
+
 def as_table(figures: dict[str, Any]) -> str:
     """The figures as text, one line each, nested names joined by dots."""
     lines = []
@@ -80,10 +108,13 @@ def card(
     figures: Annotated[Path, typer.Option(help="Of the pack, from `detector measure --json`.")],
     floats: Annotated[Path, typer.Option(help="Of the checkpoint, from `detector measure --source ... --json`.")],
     times: Annotated[Path, typer.Option(help="From `python -m benchmarks.detector --json`.")],
+    turned: Annotated[Path, typer.Option(help="From `detector turns --json`.")],
+    yunet: Annotated[Path, typer.Option(help="From `detector turns --yunet --json`.")],
     folder: Folder = None,
     pack: Annotated[Path, typer.Option(help="The pack's folder.")] = REPOSITORY / "models" / "lamp-detector",
 ) -> None:
     """Write the pack's card and plots from measured figures."""
-    from models.training.detector_card import write_card
+    from models.training.detector_card import Measured, write_card
 
-    write_card(figures, times, floats, _folder(folder) / "curves.csv", pack)
+    measured = Measured(*(json.loads(file.read_text()) for file in (figures, times, floats, turned, yunet)))
+    write_card(measured, _folder(folder) / "curves.csv", pack)

@@ -39,7 +39,7 @@ _PIXELS = 20 * 640 * 360  # of representative scenes for each size
 _FACE = 0.3  # cells with at least this score set the ranges of boxes and landmarks
 _LOGITS = (-7.0, 6.0)  # a score below 0.001 may round to 0: finer steps where it matters
 _ROOM = 0.1  # beyond what was seen, in shares of the range
-_VERSION = "1.0.0"
+_VERSION = "1.1.0"
 
 
 def export(checkpoint: Path, pack: Path, kind: str = "int8") -> None:

@@ -1,7 +1,7 @@
 """What the detector learns: for each composed scene, YuNet's answer in every cell of its three grids.
 
-Scenes are made and labelled once and kept in the cache as shards of 256; a training pass reads a shard and degrades its
-pictures anew. Shard ``n`` of a seed is always the same, whoever makes it and in whatever order.
+Scenes are made and labelled once and kept in the cache as shards of 256; a training pass reads a shard, and turns and
+degrades its pictures anew. Shard ``n`` of a seed is always the same, whoever makes it and in whatever order.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from models.training.scenes import Composer, load_album
 from models.training.sources import YUNET, SourceError, shared_folder
 
 SHARD = 256
-SIZES = ((320, 320), (416, 248), (352, 288), (480, 216))
-"""Width and height of a shard's scenes, in turn: grids that divide evenly and grids that are rounded up."""
+SIDE = 448
+"""Of a scene: room for a picture of any of SIZES, turned."""
+SIZES = ((320, 320), (416, 248), (352, 288), (400, 256))
+"""Width and height of the pictures trained on, in turn: grids that divide evenly and grids that are rounded up."""
 _MULTIPLE = 32  # YuNet's input must be a multiple of its greatest stride
 
 
@@ -76,8 +78,7 @@ class Shard:
 
 def make_shard(composer: Composer, yunet: YuNet, number: int, count: int = SHARD) -> Shard:
     """Compose and label scenes number * SHARD onwards."""
-    width, height = SIZES[number % len(SIZES)]
-    scenes = np.stack([composer.scene(number * SHARD + i, width, height) for i in range(count)])
+    scenes = np.stack([composer.scene(number * SHARD + i, SIDE, SIDE) for i in range(count)])
     answers = [yunet.grids(scene) for scene in scenes]
     labels = tuple(
         tuple(np.stack([answer[level][part] for answer in answers]).astype(np.float16) for part in range(3))

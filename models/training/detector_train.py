@@ -1,8 +1,8 @@
 """Teach the detector YuNet's answers: the loop, its loss, its checkpoints and its curves.
 
 One *visit* is a pass over one shard. Every ``replay``-th visit sees a new shard, those between see older ones, each
-time degraded anew. Which shard a visit sees, and how, depends on the seed and the visit's number alone, so that a
-stopped run goes on from its checkpoint as if it had not stopped.
+time turned and degraded anew. Which shard a visit sees, and how, depends on the seed and the visit's number alone, so
+that a stopped run goes on from its checkpoint as if it had not stopped. A run may start from a shipped pack's weights.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from models.training.detector_labels import (
     SHARD,
+    SIZES,
     Shard,
     load_shard,
     make_shards,
@@ -33,22 +35,29 @@ from models.training.detector_labels import (
     start_makers,
     wait_for,
 )
-from models.training.detector_net import DetectorNet, Shape, agree
+from models.training.detector_net import STRIDES, DetectorNet, Grids, Head, Shape, agree
+from models.training.detector_recover import recovered
 from models.training.scenes import degraded
+from models.training.turned import covered, draw_view, viewed
 
 Labels = list[tuple[Tensor, Tensor, Tensor]]
 Batch = tuple[Tensor, Labels]
 
+SCORE_SHIFT = 0.5
+"""Of the exported net's logits. A score that was 0.48 becomes 0.6: learnt scores of turned and small faces are low."""
 _POSITIVE = 0.25  # cells where YuNet's score is at least this teach box and landmarks
 _BOX_WEIGHT, _LANDMARK_WEIGHT = 8.0, 24.0
 _WARM_UP = 150  # steps
-_COOL_DOWN = 0.4  # share of the run at its end over which the rate falls to nothing
+_COOL_DOWN = 0.6  # share of the run at its end over which the rate falls to nothing
 _KEEP = 0.999  # of the running mean of weights, each step
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run. ``shards`` of ``scenes`` scenes each are seen ``replay`` times in all."""
+    """A run. ``shards`` of ``scenes`` scenes each are seen ``replay`` times in all.
+
+    ``start`` names an exported int8 detector whose weights the run starts from; without it they are drawn by lot.
+    """
 
     seed: int = 1
     shards: int = 150
@@ -56,6 +65,7 @@ class Plan:
     batch: int = 16
     scenes: int = SHARD
     rate: float = 2e-3
+    start: str | None = None
     makers: int = 1
     threads: int = 2
     save_every: int = 4
@@ -108,6 +118,8 @@ def train(plan: Plan, folder: Path) -> Path:
     checkpoint, state = folder / "checkpoint.pt", new_state(plan)
     if checkpoint.is_file():
         restore(state, checkpoint)
+    elif plan.start is not None:
+        state = started(plan, folder)
     makers = start_makers(folder, plan.seed, plan.shards, plan.makers, plan.scenes) if plan.makers else []
     curves = Curves(folder / "curves.csv", state.visit)
     with _bar() as bar, ThreadPoolExecutor(1) as ahead:
@@ -126,11 +138,18 @@ def train(plan: Plan, folder: Path) -> Path:
     return checkpoint
 
 
-def new_state(plan: Plan) -> State:
-    """An untrained net, on the GPU if there is one."""
+def new_state(plan: Plan, net: DetectorNet | None = None) -> State:
+    """A net of random weights, or the one given, on the GPU if there is one."""
     torch.manual_seed(plan.seed)
-    net = DetectorNet(Shape()).to(device(), memory_format=torch.channels_last)
+    net = (net or DetectorNet(Shape())).to(device(), memory_format=torch.channels_last)
     return State(net, deepcopy(net).eval(), torch.optim.AdamW(net.parameters(), plan.rate, weight_decay=1e-4))
+
+
+def started(plan: Plan, folder: Path) -> State:
+    """The state before the first step of a run that starts from a shipped file; its batches set the running means."""
+    make_shards(folder, plan.seed, [0], plan.scenes)
+    pictures, _ = next(batches(load_shard(shard_file(folder, 0)), replace(plan, batch=min(64, plan.scenes)), 0))
+    return new_state(plan, recovered(Path(str(plan.start)), pictures.permute(0, 3, 1, 2).float().div_(255)))
 
 
 def save(state: State, plan: Plan, file: Path) -> None:
@@ -160,9 +179,15 @@ def restore(state: State, file: Path) -> None:
 
 
 def load_net(file: Path) -> DetectorNet:
-    """The net to export: the running mean of weights of a checkpoint, on the CPU, in evaluation mode."""
+    """The net to export: the running mean of weights of a checkpoint, on the CPU, in evaluation mode.
+
+    SCORE_SHIFT is added to its scores' logits: the unit's threshold then lies where false faces begin to be seen.
+    """
     net = DetectorNet(Shape())
     net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True)["mean"])
+    with torch.no_grad():
+        for head in net.heads:
+            cast(Tensor, cast(Head, head).score.bias).add_(SCORE_SHIFT)
     return net.eval()
 
 
@@ -177,16 +202,29 @@ def _load(plan: Plan, folder: Path, visit: int, makers: list[Any]) -> list[Batch
 
 
 def batches(shard: Shard, plan: Plan, visit: int) -> Iterator[Batch]:
-    """A shard's scenes in an order of the visit's own, degraded."""
+    """A shard's scenes in an order of the visit's own, turned and degraded; one size of picture a visit."""
     rng = np.random.default_rng((plan.seed, 2, visit))
     order = rng.permutation(len(shard.scenes))
+    width, height = SIZES[visit % len(SIZES)]
     for first in range(0, len(order) - plan.batch + 1, plan.batch):
-        rows = order[first : first + plan.batch]
-        pictures = np.stack([degraded(rng, shard.scenes[row]) for row in rows])
-        chosen = [tuple(part[rows].astype(np.float32) for part in parts) for parts in shard.labels]
-        for scene in range(len(rows)):
-            agree([tuple(part[scene] for part in parts) for parts in chosen], _POSITIVE)
-        yield torch.from_numpy(pictures), [tuple(map(torch.from_numpy, parts)) for parts in chosen]
+        samples = [sample(rng, shard, int(row), width, height) for row in order[first : first + plan.batch]]
+        pictures = np.stack([picture for picture, _ in samples])
+        labels = [
+            tuple(torch.from_numpy(np.stack([grids[level][part] for _, grids in samples])) for part in range(3))
+            for level in range(len(STRIDES))
+        ]
+        yield torch.from_numpy(pictures), cast(Labels, labels)
+
+
+def sample(
+    rng: np.random.Generator, shard: Shard, row: int, width: int, height: int
+) -> tuple[npt.NDArray[np.uint8], Grids]:
+    """One scene of a shard in a view drawn by lot, degraded, with its labels."""
+    grids: Grids = [cast(Any, tuple(part[row].astype(np.float32) for part in parts)) for parts in shard.labels]
+    agree(grids, _POSITIVE)
+    scene = covered(rng, shard.scenes[row], grids)
+    view = draw_view(rng, (scene.shape[1], scene.shape[0]), width, height)
+    return degraded(rng, view.picture(scene)), viewed(grids, view, _POSITIVE)
 
 
 def _visit(plan: Plan, state: State, shard: list[Batch]) -> dict[str, float]:
@@ -212,7 +250,7 @@ def step_losses(net: DetectorNet, pictures: Tensor, labels: Labels) -> dict[str,
     """Loss of score, box and landmarks for pictures (n, H, W, 3) uint8 and their labels."""
     where = next(net.parameters()).device
     pixels = pictures.to(where).permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(where.type, dtype=torch.bfloat16):
+    with torch.autocast(where.type, dtype=torch.bfloat16, enabled=_has_bfloat16(where)):
         features = net.features(pixels)
     answers = [head(at.float()) for head, at in zip(net.heads, features, strict=True)]
     score, box, points, weight = _flat(answers, [tuple(p.to(where).float() for p in parts) for parts in labels])
@@ -229,6 +267,11 @@ def step_losses(net: DetectorNet, pictures: Tensor, labels: Labels) -> dict[str,
         "box": _BOX_WEIGHT * (off.mean(1) * weight).sum() / faces,
         "points": _LANDMARK_WEIGHT * (bent.mean(1) * weight).sum() / faces,
     }
+
+
+def _has_bfloat16(where: torch.device) -> bool:
+    """Whether bfloat16 is quicker than float32 there: processors without instructions for it emulate it slowly."""
+    return where.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
 
 
 def _flat(answers: Labels, labels: list[Any]) -> tuple[Any, Any, Any, Tensor]:

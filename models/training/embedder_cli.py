@@ -137,6 +137,69 @@ def export(
 
 
 @app.command()
+def matched(
+    state: Annotated[Path, typer.Option(help="Weights of dlib's network as function matching tuned it (.pt).")],
+    pack: Annotated[Path, typer.Option(help="Folder of the pack to add to.")] = REPOSITORY / "models" / "lamp-embedder",
+    version: Annotated[str, typer.Option(help="The pack's version.")] = "1.1.0",
+    share: Annotated[float, typer.Option(help="As in export.")] = 0.85,
+    weight: Annotated[float, typer.Option(help="Weight of the added network in the cosine.")] = 0.1,
+    samples: Annotated[int, typer.Option(help="Training faces that set the int8 ranges.")] = 400,
+    seed: Seed = 0,
+) -> None:
+    """Add a second network, which looks at the mirror image, to the exported pack."""
+    from models.training.embedder_export import export_matched
+
+    export_matched(state, pack, version, samples, seed, share, weight)
+
+
+@app.command()
+def match(
+    out: Annotated[Path, typer.Option(help="Folder for student.pt, stable.pt and curve.csv.")],
+    seconds: Annotated[float, typer.Option(help="Of training; compiling does not count.")] = 480.0,
+    steps: Annotated[int, typer.Option(help="Stop after so many steps where they come first.")] = 10_000_000,
+    batch: Annotated[int, typer.Option(help="Faces a step.")] = 1024,
+    rate: Annotated[float, typer.Option(help="Greatest learning rate.")] = 2e-3,
+    resume: Annotated[Path | None, typer.Option(help="The stable.pt of an earlier run, to go on from.")] = None,
+    most: Annotated[int | None, typer.Option(help="Faces of each set to load; for a smoke run.")] = None,
+    seed: Seed = 1,
+) -> None:
+    """Train the student of function matching, on a GPU where there is one."""
+    from models.training.match_train import Matching, MatchPlan
+
+    cv2.setNumThreads(1)
+    plan = MatchPlan(seconds=seconds, steps=steps, batch=batch, rate=rate, resume=resume, most=most, seed=seed)
+    typer.echo(f"student: {Matching(plan, out).run()}")
+
+
+@app.command()
+def student(
+    state: Annotated[Path, typer.Option(help="student.pt of a run of `match`.")],
+    pack: Annotated[Path, typer.Option(help="Folder of the pack to write.")],
+    samples: Annotated[int, typer.Option(help="Training faces that set the int8 ranges.")] = 400,
+    seed: Seed = 0,
+) -> None:
+    """Quantise a student of function matching to int8 and write a pack of it."""
+    from models.training.match_export import export_student
+
+    export_student(state, pack, samples, seed)
+
+
+@app.command()
+def cohort(
+    pack: Annotated[Path, typer.Option(help="Pack to make it for.")] = REPOSITORY / "models" / "lamp-embedder",
+    groups: Annotated[int, typer.Option(help="Groups to sort the faces into, at most.")] = 384,
+    fairface: Annotated[int, typer.Option(help="Take every n-th training face of FairFace.")] = 8,
+    utk: Annotated[int, typer.Option(help="Take every n-th training adult of UTKFace.")] = 3,
+    seed: Seed = 1,
+) -> None:
+    """Write the fixed cohort of cohort normalisation beside a pack: means of many people's templates."""
+    from appliance.recognition.packs import load
+    from models.training.cohort import write_cohort
+
+    typer.echo(f"rows: {write_cohort(load(pack), groups, (fairface, utk), seed)}")
+
+
+@app.command()
 def shares(run: Annotated[str, typer.Option(help="Name of the training run.")] = "lamp") -> None:
     """Print TAR on training faces of LFW for several weights of dlib's own template, to choose one by."""
     from models.training.embedder_export import share_figures

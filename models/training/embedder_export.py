@@ -12,7 +12,9 @@ from torch import nn
 from models.training.chips import (
     DLIB_LANDMARKS,
     DLIB_WIDTH,
+    TEACHER_LANDMARKS,
     Picture,
+    align,
     chips_of_canvases,
 )
 from models.training.dataset import training_faces
@@ -22,8 +24,9 @@ from models.training.embedder_net import LAST, LENGTH, MEAN, SCALE, FaceNet, fro
 from models.training.embedder_train import raw_templates
 from models.training.export import ExportError, input_name, to_int8, to_tflite
 from models.training.faces import load_faces
+from models.training.fairface import fairface
 from models.training.figures import verification
-from models.training.pack_writer import PackShape, PackText, write_embedder_pack
+from models.training.pack_writer import Head, PackShape, PackText, write_embedder_pack
 from models.training.sources import SourceError, cache_folder, dlib_weights_file
 
 _FILE = "embedder_int8.tflite"
@@ -45,10 +48,21 @@ _TUNED = PackText(
 )
 
 
+_MATCHED_FILE = "matched_int8.tflite"
+_MATCHED = PackText(
+    "lamp-embedder",
+    "1.1.0",
+    "LicenseRef-Research-Only",
+    "open-embedder's network twice: fine-tuned, and matched to a teacher, on LFW, UTKFace, FairFace (models/training)",
+    _TUNED.terms,
+)
+_EVERY, _USUAL_WIDTH = 10, 112
+
+
 def export_public(folder: Path, samples: int, seed: int) -> None:
     """The pack of the network as dlib made it."""
     model = quantised(from_dlib(read_weights(dlib_weights_file())), _representative(samples, seed))
-    write_embedder_pack(folder, _PUBLIC, model, PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS))
+    write_embedder_pack(folder, _PUBLIC, {_FILE: model}, PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS))
 
 
 class Pair(nn.Module):
@@ -72,8 +86,39 @@ def export_tuned(run: str, folder: Path, version: str, samples: int, seed: int, 
     tuned = averaged_net(cache_folder() / run / "checkpoint.pt")
     net = tuned if small else Pair(from_dlib(read_weights(dlib_weights_file())), tuned).eval()
     text = PackText(_TUNED.name, version, _TUNED.licence, _TUNED.origin, _TUNED.terms)
-    shape = PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS, (share, 1 - share), mirror=True)
-    write_embedder_pack(folder, text, quantised(net, _representative(samples, seed)), shape)
+    heads = Head(share, _FILE), Head(1 - share, _FILE)
+    shape = PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS, heads, mirror=True)
+    write_embedder_pack(folder, text, {_FILE: quantised(net, _representative(samples, seed))}, shape)
+
+
+def export_matched(
+    state: Path, folder: Path, version: str, samples: int, seed: int, share: float, weight: float
+) -> None:
+    """Add dlib's network as function matching tuned it to the pack that `export_tuned` wrote.
+
+    ``state`` is its weights, half precision. It looks at the chip's mirror image, so that two looks in all serve two
+    networks and both sides: as much time as one network on both sides. ``weight`` is its part in the cosine; the rest
+    is divided by ``share`` as in `export_tuned`. Raises SourceError without the weights.
+    """
+    if not state.is_file():
+        raise SourceError(f"no weights at {state}: name the file with --state")
+    net = FaceNet(spatial=True)
+    stored = torch.load(state, map_location="cpu", weights_only=True)
+    net.load_state_dict({name: value.float() for name, value in stored.items()})
+    rest = 1 - weight
+    heads = Head(rest * share, _FILE), Head(rest * (1 - share), _FILE), Head(weight, _MATCHED_FILE, mirror=True)
+    shape = PackShape(_FILE, DLIB_WIDTH, DLIB_LANDMARKS, heads)
+    text = PackText(_MATCHED.name, version, _MATCHED.licence, _MATCHED.origin, _MATCHED.terms)
+    model = quantised(net.eval(), _aligned_canvases(samples, seed))
+    write_embedder_pack(folder, text, {_MATCHED_FILE: model}, shape)
+
+
+def _aligned_canvases(samples: int, seed: int) -> Picture:
+    """FairFace's training faces as dlib's chips, drawn by ``seed``: the most varied set, and quick to cut."""
+    faces = list(fairface("train", _EVERY))
+    rows = np.sort(np.random.default_rng(seed).choice(len(faces), samples, replace=False))
+    usual = TEACHER_LANDMARKS + (faces[0].shape[0] - _USUAL_WIDTH) / 2
+    return np.stack([align(faces[row], usual, DLIB_LANDMARKS, DLIB_WIDTH) for row in rows])
 
 
 def averaged_net(checkpoint: Path) -> FaceNet:

@@ -18,6 +18,7 @@ from models.training.teacher import read_picture
 
 _UTK_BORDER = 0.3  # of the side, repeated outwards, so that YuNet finds faces that fill the picture
 _YUNET_LEAST_SCORE = 0.5
+_ADULT = 18
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,25 @@ def load_faces(source: str) -> FaceSet:
         _cut(source, file)
     with np.load(file) as stored:
         return FaceSet(**{key: stored[key] for key in FaceSet.__dataclass_fields__})
+
+
+def load_pictures(source: str) -> Iterator[tuple[str, bool, Picture, Points]]:
+    """Identity, whether it is held out, photograph and landmarks (5, 2) of each face of ``"lfw"`` or ``"utk"``."""
+    labels = np.load(shared_folder() / "data" / "labels" / f"{source}.npz")
+    identities, held = _identities(source, labels["name"])
+    for row, picture, points in _CUTTERS[source](labels):
+        if points is not None:
+            yield str(identities[row]), bool(held[row]), picture, points
+
+
+def utk_adults(step: int) -> Iterator[tuple[Picture, Points]]:
+    """Photograph and landmarks (5, 2) of every ``step``-th adult of UTKFace's training side."""
+    names = np.load(shared_folder() / "data" / "labels" / "utk.npz")["name"]
+    _, held = _identities("utk", names)
+    wanted = [n for n, h in zip(names.tolist(), held, strict=True) if not h and int(str(n).split("_")[0]) >= _ADULT]
+    for _, picture, points in _utk_faces({"name": np.array(wanted[::step])}):
+        if points is not None:
+            yield picture, points
 
 
 def _cut(source: str, file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,23 +31,44 @@ class PackText:
 
 
 @dataclass(frozen=True)
-class PackShape:
-    """A network's file, its square chip, and the weights of its heads of 128 numbers each (empty: one head).
+class Head:
+    """128 numbers of the template: their weight, the file they come from, and whether that sees the mirror image."""
 
-    ``mirror``: whether the unit adds the mirror image's template.
+    weight: float
+    file: str
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class PackShape:
+    """A network's file, its square chip, and its heads of 128 numbers each, where there are several.
+
+    Heads may come from further files. ``mirror``: whether the unit adds the mirror image's template. The input is
+    (pixel - ``mean``) / ``scale``.
     """
 
     file: str
     width: int
     landmarks: Points
-    weights: tuple[float, ...] = ()
+    heads: tuple[Head, ...] = ()
     mirror: bool = False
+    mean: tuple[float, float, float] = MEAN
+    scale: float = SCALE
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file's name, the first one first."""
+        return tuple(dict.fromkeys((self.file, *(head.file for head in self.heads))))
 
 
-def write_embedder_pack(folder: Path, text: PackText, model: bytes, shape: PackShape) -> None:
-    """Fill ``folder`` with ``model`` and all that the pack contract asks."""
+def write_embedder_pack(folder: Path, text: PackText, models: Mapping[str, bytes], shape: PackShape) -> None:
+    """Fill ``folder`` with the files of ``models`` and all that the pack contract asks.
+
+    A file of the shape that ``models`` does not give is already in the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / shape.file).write_bytes(model)
+    for name, content in models.items():
+        (folder / name).write_bytes(content)
     face = drawn_face(shape.width, shape.width, shape.landmarks)
     placeholder = np.zeros(LENGTH, np.float32)  # the pack must load before it can say what its output is
     for output in (placeholder, None):
@@ -57,10 +79,11 @@ def write_embedder_pack(folder: Path, text: PackText, model: bytes, shape: PackS
 
 
 def _manifest(folder: Path, text: PackText, shape: PackShape) -> str:
-    file, width, landmarks = shape.file, shape.width, shape.landmarks
-    parts = ", ".join(f"{{ length = {LENGTH}, weight = {weight:.2f} }}" for weight in shape.weights)
+    width, landmarks = shape.width, shape.landmarks
+    parts = "".join(f"\n  {_part(head, shape)}," for head in shape.heads)
     mirror = "\nmirror = true" if shape.mirror else ""
     points = ", ".join(f"[{x:.3f}, {y:.3f}]" for x, y in landmarks)
+    files = "\n".join(_file(folder / name, width) for name in shape.files)
     return f"""format = 1
 name = {json.dumps(text.name)}
 role = "embedder"
@@ -74,26 +97,33 @@ calibration = "calibration.json"
 [input]
 layout = "nhwc"
 colour = "rgb"
-mean = [{", ".join(map(str, MEAN))}]
-scale = [{SCALE}, {SCALE}, {SCALE}]
+mean = [{", ".join(map(str, shape.mean))}]
+scale = [{shape.scale}, {shape.scale}, {shape.scale}]
 
 [embedder]
 width = {width}
 height = {width}
-length = {LENGTH * max(len(shape.weights), 1)}
-landmarks = [{points}]{f"{chr(10)}parts = [{parts}]" if parts else ""}{mirror}
+length = {LENGTH * max(len(shape.heads), 1)}
+landmarks = [{points}]{f"{chr(10)}parts = [{parts}{chr(10)}]" if parts else ""}{mirror}
 
-[[files]]
-path = {json.dumps(file)}
-sha256 = "{_digest(folder / file)}"
-width = {width}
-height = {width}
-
+{files}
 [golden]
 path = "golden.npz"
 sha256 = "{_digest(folder / "golden.npz")}"
 tolerance = {_TOLERANCE}
 """
+
+
+def _file(path: Path, width: int) -> str:
+    lines = [f"path = {json.dumps(path.name)}", f'sha256 = "{_digest(path)}"', f"width = {width}", f"height = {width}"]
+    return "\n".join(["[[files]]", *lines, ""])
+
+
+def _part(head: Head, shape: PackShape) -> str:
+    """A part's inline table; what is the default is left out."""
+    file = f", file = {json.dumps(head.file)}" if head.file != shape.file else ""
+    mirror = ", mirror = true" if head.mirror else ""
+    return f"{{ length = {LENGTH}, weight = {head.weight:g}{file}{mirror} }}"
 
 
 def _digest(file: Path) -> str:

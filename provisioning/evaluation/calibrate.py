@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.errors import ConfigError
-from appliance.recognition.calibration import Calibration, FalseMatch, Operating
+from appliance.recognition.calibration import Calibration, FalseMatch, Normalisation, Operating
 from provisioning.evaluation import intervals, likelihood
 from provisioning.evaluation.identification import LEAST_EVENTS, Trials
 from provisioning.evaluation.statistics import Histogram, Tail, fit_tail
@@ -69,9 +69,20 @@ def false_matches(non_mated: Histogram) -> list[FalseMatch]:
 
 
 def record(
-    trials: Trials, pairs: Verification, *, embedder: str, detector: str, made: float, data: str, data_sha256: str
+    trials: Trials,
+    pairs: Verification,
+    *,
+    embedder: str,
+    detector: str,
+    made: float,
+    data: str,
+    data_sha256: str,
+    normalisation: Normalisation | None = None,
 ) -> Calibration:
-    """The whole record. Raises ConfigError where the data cannot carry one."""
+    """The whole record; `trials` are of scores as `normalisation` says, `pairs` of plain cosines.
+
+    Raises ConfigError where the data cannot carry one.
+    """
     if not (~np.isnan(trials.mated)).any():
         raise ConfigError("no identity has two stills, so no mated probe: a calibration needs some; add stills")
     return Calibration(
@@ -81,6 +92,7 @@ def record(
         made=made,
         data=data,
         data_sha256=data_sha256,
+        normalisation=normalisation or Normalisation(),
         floor=round(point(trials, FLOOR_SIZE, FLOOR_RATE)[0], 6),
         false_matches=tuple(false_matches(pairs.non_mated)),
         thresholds=tuple(operating_points(trials)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +12,15 @@ import typer
 from rich.console import Console
 
 from appliance.errors import ConfigError, PackError
-from appliance.recognition import calibration, packs
+from appliance.recognition import calibration, normalise, packs
 from appliance.recognition.packs import Pack
+from appliance.records import Floats
 from provisioning.evaluation import dataset as data_sets
 from provisioning.evaluation import figures, report, shared_packs, table, verification
 from provisioning.evaluation.dataset import Dataset
 from provisioning.evaluation.embeddings import CACHE, embed
 from provisioning.evaluation.evaluate import Evaluation
+from provisioning.evaluation.groups import over_mean
 from provisioning.evaluation.passes import frames_of, lists, run
 from provisioning.truth import read_truth
 
@@ -138,9 +141,16 @@ def identify(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-def groups(context: typer.Context, as_json: Json = False) -> None:
+def groups(
+    context: typer.Context,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="At the calibration record's threshold, not the data set's own.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """By sex, age band and ethnicity label, where the data set has labels; none is ever inferred."""
     test = _test(context)
+    test.record = calibration.load(test.embedder) if calibrated else None
     found, level = figures.by_group(test.groups), figures.levelled(test.levelled)
     if as_json:
         print(json.dumps(found))
@@ -150,7 +160,11 @@ def groups(context: typer.Context, as_json: Json = False) -> None:
     for row in found:
         ratio = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**row["fmr_ratio"])
         fmr, tpir = table.share(row["fmr"], 4), table.share(row["tpir"])
-        print(f"{row['group']:<28} FMR {fmr}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {tpir}")
+        print(
+            f"{row['group']:<28} FMR {fmr}  {ratio} x  p {row['fmr_p']:.2g}  TPIR {tpir}  FTA {table.share(row['fta'])}"
+        )
+    for attribute, value in over_mean(test.groups).items():
+        print(f"{attribute:<28} worst FMR over the geometric mean of its groups: {value:.2f} x")
     if level:
         words = (f"{name} {table.of_ratio(level[key]['greatest_fmr_ratio'])}" for key, name in LEVELLED)
         print(f"adults at one overall FMR, {level['fmr']:.1e}: greatest ratio " + ", ".join(words))
@@ -206,7 +220,7 @@ def passes(
     detector, embedder = _packs(context)
     facts = read_truth(truth or clip.parent / "truth.json")
     enrolled = data_sets.load(references)
-    listed = lists(enrolled, embed(enrolled, detector, embedder, CACHE, context.obj["threads"]))
+    listed = lists(enrolled, embed(enrolled, detector, embedder, CACHE, context.obj["threads"]), raised_by(embedder))
     if not listed:
         raise ConfigError(f"{references}: no face found in any reference image")
     results = run(frames_of(clip), facts, detector, embedder, listed, smallest_face)
@@ -290,6 +304,17 @@ def pack(name: str) -> Pack:
 def _pairs(test: Evaluation, file: Path) -> verification.Verification:
     left, right, mated = verification.read_pairs(file, [s.image for s in test.dataset.stills])
     return verification.pairs(test.templates.plain, left, right, mated)
+
+
+def raised_by(embedder: Pack) -> Callable[[Floats], Floats] | None:
+    """From reference templates to what the pack's calibration raises their thresholds by; None where by nothing."""
+    if embedder.manifest.calibration is None or not (embedder.folder / embedder.manifest.calibration).is_file():
+        return None
+    record = calibration.load(embedder)
+    rule, found = record.normalisation, calibration.load_cohort(embedder, record)
+    if found is None:
+        return None
+    return lambda rows: normalise.raised(normalise.level(rows, found, rule.nearest), rule.usual, rule.reference_weight)
 
 
 def thresholds_for(embedder: Pack, threshold: float | None = None) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.recognition import normalise
-from appliance.recognition.calibration import Calibration
+from appliance.recognition.calibration import Calibration, Normalisation
 from appliance.recognition.packs import Pack
 from appliance.records import Floats
-from provisioning.evaluation import calibrate, gains, groups, likelihood, population, rerender, verification
+from provisioning.evaluation import calibrate, cohort, gains, groups, likelihood, population, rerender, verification
+from provisioning.evaluation.cohort import Cohort
 from provisioning.evaluation.dataset import Dataset, Still, fold
 from provisioning.evaluation.embeddings import CACHE, Templates, embed
 from provisioning.evaluation.gains import Gain
@@ -27,7 +28,10 @@ from provisioning.evaluation.verification import Verification
 
 SIZES, RATES = calibrate.SIZES, (1e-2, 1e-3, 1 / 6000)
 GROUP_SIZE, GROUP_RATE = 1000, 1e-3  # the operating point at which groups are compared
-NEAREST, USUAL = 5, 0.0  # of cohort normalisation; a common level moves every score and threshold alike
+NEAREST = 1  # of the fixed cohort: its rows are means of many people, so that one is enough
+USUAL_SHARE = 0.1  # of references whose thresholds the cohort leaves where they are; all others' it raises
+NEAREST_STILLS = 5  # of a cohort of single stills
+MOST_LOST = 0.02  # of TPIR that the fixed cohort may cost
 EVENED = (0.03, 0.01)  # rates at which cohort normalisation is shown on labelled adults: hundreds of them, no less
 COHORT_PART = 3  # of five parts of the labelled identities, this one and the next are the cohort
 ATTRIBUTES: dict[str, Callable[[Still], str | None]] = {
@@ -60,6 +64,12 @@ class Levelled:
     plain: list[Group]
     moved: list[Group]
 
+    @property
+    def narrower(self) -> bool:
+        """Whether the greatest ratio of FMR over an attribute's best group is smaller with normalisation."""
+        before, after = (groups.greatest_ratio(found) for found in (self.plain, self.moved))
+        return before is not None and after is not None and after.fmr_ratio[0] < before.fmr_ratio[0]
+
 
 class Evaluation:
     """One pair of packs on one data set; every figure is computed when it is first asked for."""
@@ -72,8 +82,14 @@ class Evaluation:
         cache: Path = CACHE,
         threads: int = 1,
         mirror: bool = False,
+        record: Calibration | None = None,
     ) -> None:
-        """`mirror` also measures what averaging with the mirror image gains, at twice the embedder's time."""
+        """`mirror` also measures what averaging with the mirror image gains, at twice the embedder's time.
+
+        With a `record`, groups are measured at its threshold and by its normalisation, not at what this data set gives:
+        for a data set that could not calibrate, such as one with a single still of everybody.
+        """
+        self.record = record
         self.dataset, self.detector, self.embedder = dataset, detector, embedder
         self._cache, self._threads, self._mirror = cache, threads, mirror
         self.made = time.time()
@@ -92,9 +108,52 @@ class Evaluation:
         return population.choose(self.dataset, self.templates.found)
 
     @cached_property
-    def trials(self) -> Trials:
-        """Every probe among every reference, each of one still."""
+    def cohort(self) -> Cohort | None:
+        """The fixed cohort beside the embedder pack; None where there is none."""
+        return cohort.found(self.embedder)
+
+    @cached_property
+    def plain_trials(self) -> Trials:
+        """Every probe among every reference, each of one still, by plain cosines."""
         return self.population.search(self.templates)
+
+    @cached_property
+    def moved_trials(self) -> Trials | None:
+        """The same with the fixed cohort; None without one."""
+        rule = self._rule
+        if rule is None or self.cohort is None:
+            return None
+        references = self.population.reference_templates(self.templates)
+        probes = self.templates.plain[self.population.probes]
+        return self.population.among(references, probes, -self.cohort.raised(references, rule))
+
+    @cached_property
+    def _rule(self) -> Normalisation | None:
+        if self.cohort is None:
+            return None
+        if self.record is not None:
+            return self.record.normalisation if self.record.normalisation.kind == "cohort" else None
+        return self.cohort.rule(self.population.reference_templates(self.templates), NEAREST, USUAL_SHARE)
+
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        """By the fixed cohort where it makes groups more alike at a cost of TPIR that is small; else none."""
+        if self.record is not None:
+            return self.record.normalisation
+        shown, moved = self.levelled, self.moved_trials
+        if self._rule is None or moved is None or shown is None or not shown.narrower:
+            return Normalisation()
+        before, after = (
+            t.tpir(calibrate.point(t, GROUP_SIZE, GROUP_RATE)[0], min(GROUP_SIZE, t.pool)).value
+            for t in (self.plain_trials, moved)
+        )
+        return self._rule if after >= before - MOST_LOST else Normalisation()
+
+    @cached_property
+    def trials(self) -> Trials:
+        """What the calibration is made of: with the fixed cohort where it is used, else by plain cosines."""
+        moved = self.moved_trials
+        return self.plain_trials if self.normalisation.kind == "none" or moved is None else moved
 
     @cached_property
     def verification(self) -> Verification:
@@ -134,6 +193,8 @@ class Evaluation:
     @cached_property
     def threshold(self) -> float:
         """The operating threshold that groups and conditions are compared at."""
+        if self.record is not None:
+            return self.record.threshold_for(GROUP_SIZE, GROUP_RATE)
         return calibrate.point(self.trials, GROUP_SIZE, GROUP_RATE)[0]
 
     @cached_property
@@ -148,25 +209,40 @@ class Evaluation:
         rows = self._with_labels & self.templates.found
         if rows.sum() < 2 * groups.LEAST:
             return []
-        return _by_label(self.dataset.where(rows), self._labelled(rows, None), self.threshold)
+        raise_by = None if self.normalisation.kind == "none" else self._fixed_shift
+        found = _by_label(self.dataset.where(rows), self._labelled(rows, raise_by), self.threshold)
+        return [replace(group, fta=self._missed(group)) for group in found]
+
+    def _missed(self, group: Group) -> Share:
+        """Failures to acquire among all stills of a label."""
+        of = self.dataset.labels(ATTRIBUTES[group.attribute]) == group.label
+        return clopper_pearson(int((of & ~self.templates.found).sum()), int(of.sum()))
 
     @cached_property
     def levelled(self) -> Levelled | None:
         """Groups of adults with and without cohort normalisation of the references, at one overall false match rate.
 
-        The cohort is labelled adults of identities that take no part; None where there are too few of them.
+        By the fixed cohort; without one, by labelled adults of identities that take no part. None where too few.
         """
         inside, outside = self._adults
         if min(inside.sum(), outside.sum()) < 2 * groups.LEAST:
             return None
-        cohort = self.templates.plain[outside]
-        plain, moved = (self._labelled(inside, c) for c in (None, cohort))
-        rate = groups.comparisons(plain).share_at(self.threshold)
+        stills = self.templates.plain[outside]
+        shift = self._fixed_shift if self.cohort else (lambda references: _still_shift(references, stills))
+        plain, moved = self._labelled(inside, None), self._labelled(inside, shift)
+        plain_threshold = calibrate.point(self.plain_trials, GROUP_SIZE, GROUP_RATE)[0]
+        rate = groups.comparisons(plain).share_at(plain_threshold)
         threshold = groups.comparisons(moved).threshold_at(rate)
         part = self.dataset.where(inside)
         return Levelled(
-            rate, self.threshold, threshold, _by_label(part, plain, self.threshold), _by_label(part, moved, threshold)
+            rate, plain_threshold, threshold, _by_label(part, plain, plain_threshold), _by_label(part, moved, threshold)
         )
+
+    def _fixed_shift(self, references: Floats) -> Floats:
+        """What the fixed cohort adds to each reference's scores: nothing, or less than nothing."""
+        if self.cohort is None or self._rule is None:
+            return np.zeros(len(references), np.float32)
+        return -self.cohort.raised(references, self._rule)
 
     @cached_property
     def _adults(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -180,9 +256,9 @@ class Evaluation:
     def _with_labels(self) -> npt.NDArray[np.bool_]:
         return np.array([bool(s.sex or s.ethnicity or s.age is not None) for s in self.dataset.stills])
 
-    def _labelled(self, rows: npt.NDArray[np.bool_], cohort: Floats | None) -> Labelled:
+    def _labelled(self, rows: npt.NDArray[np.bool_], shift_of: Callable[[Floats], Floats] | None) -> Labelled:
         part, plain = self.dataset.where(rows), self.templates.plain[rows]
-        shift = np.zeros(len(plain), np.float32) if cohort is None else _shift(plain, cohort)
+        shift = np.zeros(len(plain), np.float32) if shift_of is None else shift_of(plain)
         probes, references = groups.moved(plain, plain, shift)
         mated = self._mated(part, plain, shift)
         return Labelled(probes, references, part.identities, mated, _alone(probes, references, part.identities))
@@ -221,7 +297,9 @@ class Evaluation:
         inside, outside = self._adults
         if min(inside.sum(), outside.sum()) < 2 * groups.LEAST:
             return []
-        plain, moved = (self._labelled(inside, c) for c in (None, self.templates.plain[outside]))
+        stills = self.templates.plain[outside]
+        shift = self._fixed_shift if self.cohort else (lambda references: _still_shift(references, stills))
+        plain, moved = self._labelled(inside, None), self._labelled(inside, shift)
         if np.isnan(plain.mated).all():
             return []
         size = min(GROUP_SIZE, int(inside.sum()) // 2)
@@ -237,6 +315,7 @@ class Evaluation:
             made=self.made,
             data=f"{self.dataset.name}: {self.dataset.note}",
             data_sha256=self.dataset.digest,
+            normalisation=self.normalisation,
         )
 
 
@@ -245,10 +324,9 @@ def _by_label(part: Dataset, stills: Labelled, threshold: float) -> list[Group]:
     return [group for attribute in found for group in attribute]
 
 
-def _shift(references: Floats, cohort: Floats) -> Floats:
-    """What cohort normalisation adds to each reference's scores, full weight."""
-    levels = normalise.level(references, cohort, NEAREST)
-    return normalise.normalised(np.zeros(len(references), np.float32), levels, USUAL, 1.0)
+def _still_shift(references: Floats, cohort: Floats) -> Floats:
+    """What a cohort of single stills adds to each reference's scores; moving all of them alike changes nothing."""
+    return -normalise.level(references, cohort, NEAREST_STILLS)
 
 
 def _alone(probes: Floats, references: Floats, identities: npt.NDArray[np.int64]) -> Floats:

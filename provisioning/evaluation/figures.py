@@ -127,6 +127,7 @@ def by_group(found: list[Group]) -> list[dict[str, Any]]:
             "fmr": share(g.fmr),
             "fnmr": share(g.fnmr) if g.fnmr else None,
             "fmr_ratio": dict(zip(("value", "low", "high"), g.fmr_ratio, strict=True)),
+            "fta": share(g.fta) if g.fta else None,
             "fmr_p": g.fmr_p,
             "tpir_p": g.tpir_p,
         }
@@ -239,6 +240,7 @@ def everything(test: Evaluation, passes: dict[str, Any] | None = None) -> dict[s
         "operating_point": {"size": GROUP_SIZE, "fpir": GROUP_RATE, "threshold": test.threshold},
         "groups": by_group(test.groups),
         "greatest_fmr_ratio": by_group([greatest])[0] if greatest else None,
+        "worst_fmr_over_geometric_mean": groups.over_mean(test.groups),
         "levelled": levelled(test.levelled),
         "conditions": {
             name: [{"from": low, "to": high, "tpir": share(found)} for low, high, found in rows]

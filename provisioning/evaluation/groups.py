@@ -29,7 +29,8 @@ class Group:
     """One label's rates at one threshold. `fmr` counts comparisons within the group, `fpir` searches of its stills in
     lists of all groups; `fnmr` and `tpir` are None where the data has no mated stills of the group.
 
-    `fmr_ratio` is over the attribute's best group, with limits; `fmr_p` tests the difference, corrected.
+    `fmr_ratio` is over the attribute's best group, with limits; `fmr_p` tests the difference, corrected. `fta` is the
+    share of the label's stills in which no face was found: a failure to acquire, and to enrol from that still.
     """
 
     attribute: str
@@ -42,6 +43,7 @@ class Group:
     fmr_ratio: tuple[float, float, float]
     fmr_p: float
     tpir_p: float | None
+    fta: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,20 @@ def _pairs(probes: Floats, references: Floats, identities: Numbers) -> Iterator[
         other = identities[rows][:, None] != identities[start:]
         other &= np.arange(scores.shape[1]) > np.arange(scores.shape[0])[:, None]
         yield scores[other]
+
+
+def over_mean(groups: list[Group]) -> dict[str, float]:
+    """For each attribute, the worst group's FMR over the geometric mean of all its groups' (ISO/IEC 19795-10).
+
+    Half an event is added to every group of an attribute of which one has none.
+    """
+    found: dict[str, float] = {}
+    for attribute in dict.fromkeys(group.attribute for group in groups):
+        rates = [group.fmr for group in groups if group.attribute == attribute]
+        add = 0.5 if any(rate.events == 0 for rate in rates) else 0.0
+        values = np.array([(rate.events + add) / (rate.trials + add) for rate in rates])
+        found[attribute] = float(values.max() / np.exp(np.log(values).mean()))
+    return found
 
 
 def greatest_ratio(groups: list[Group]) -> Group | None:

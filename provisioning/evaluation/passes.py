@@ -8,7 +8,7 @@ alert like any.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -112,28 +112,35 @@ class References:
     """A list to search: `templates` (m, length), unit length, one an identifier.
 
     `stills` is the most photographs that one of them is fused from; `fused` the identifiers that have that many.
+    `raised` (m,) is by how much each one's own threshold is above the list's.
     """
 
     templates: Floats
     identifiers: tuple[str, ...]
     stills: int = 1
     fused: frozenset[str] = frozenset()
+    raised: Floats | None = None
 
 
-def lists(enrolled: Dataset, templates: Templates) -> list[References]:
+def lists(
+    enrolled: Dataset, templates: Templates, raised: Callable[[Floats], Floats] | None = None
+) -> list[References]:
     """The list with the first photograph of each identifier alone and, where any has several, with all of them fused.
 
-    Photographs in which no face was found are left out.
+    Photographs in which no face was found are left out. `raised` gives (m,) of templates (m, length), see References.
     """
     usable = np.nonzero(templates.found)[0]
     places = [usable[enrolled.identities[usable] == i] for i in np.unique(enrolled.identities[usable])]
     names = tuple(enrolled.stills[rows[0]].identity for rows in places)
     most = max((len(rows) for rows in places), default=0)
     fused = frozenset(name for name, rows in zip(names, places, strict=True) if len(rows) == most)
-    return [
-        References(population.fused(templates.plain, tuple(rows[:count] for rows in places)), names, count, fused)
+    made = {
+        count: population.fused(templates.plain, tuple(rows[:count] for rows in places))
         for count in dict.fromkeys((1, most))
         if most
+    }
+    return [
+        References(rows, names, count, fused, None if raised is None else raised(rows)) for count, rows in made.items()
     ]
 
 
@@ -229,9 +236,10 @@ def _box_at(entry: Pass, number: int) -> Box | None:
 
 
 def _reached(probe: Probe, listed: References) -> Floats:
-    """(m,) the greatest threshold at which the probe would raise an alert for each reference."""
+    """(m,) the greatest threshold of the list at which the probe would raise an alert for each reference."""
     agreed = supported(probe.agreeing @ listed.templates.T, RULES)
-    return np.asarray(np.maximum(np.minimum(listed.templates @ probe.template, agreed), -1.0), np.float32)
+    plain = np.minimum(listed.templates @ probe.template, agreed)
+    return np.asarray(np.maximum(plain if listed.raised is None else plain - listed.raised, -1.0), np.float32)
 
 
 def _collected(truth: Truth, tracks: dict[int, _Tracked], number: int, identifiers: tuple[str, ...]) -> Passes:

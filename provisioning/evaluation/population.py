@@ -33,7 +33,11 @@ class Population:
 
     def search(self, templates: Templates) -> Trials:
         """Search all probes among all references, as a unit does; a reference's stills are fused into one template."""
-        return self.among(fused(templates.plain, self.references), templates.plain[self.probes])
+        return self.among(self.reference_templates(templates), templates.plain[self.probes])
+
+    def reference_templates(self, templates: Templates) -> Floats:
+        """(m, length) one template a reference, its stills fused."""
+        return fused(templates.plain, self.references)
 
     def among(
         self, references: Floats, probes: Floats, shift: Floats | None = None, keep: int = identification.KEPT

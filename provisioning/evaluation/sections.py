@@ -78,7 +78,10 @@ def groups(report: Figures) -> str:
         f"with {at['size']:,} references. Impostors are of the same group. p: that the group errs as often as the best "
         f"one, Holm-corrected over the attribute.</p><p><b>Greatest ratio of false match rates: "
         f"{escape(times(worst['fmr_ratio']))}, {escape(worst['group'])}.</b> One figure for all hides this: report "
-        "each group's, choose the threshold by the group that fares worst, and watch alerts by group.</p>"
+        "each group's, choose the threshold by the group that fares worst, and watch alerts by group. The worst FMR "
+        "over the geometric mean of an attribute's groups: "
+        + ", ".join(f"{escape(n)} {v:.1f}" for n, v in report.get("worst_fmr_over_geometric_mean", {}).items())
+        + ". FTA: stills in which no face was found, from which nobody can be enrolled either.</p>"
         + _group_table(found)
         + bars("False match rate within groups", "FMR (logarithmic)", dots, log=True)
         + _levelled(report["levelled"])
@@ -119,10 +122,11 @@ def _group_table(found: list[Figures]) -> str:
             percent(g["fpir"]),
             percent(g["tpir"]),
             "" if g["tpir_p"] is None else f"{g['tpir_p']:.2g}",
+            percent(g.get("fta")),
         ]
         for g in found
     ]
-    return table(("group", "stills", "FMR within", "ratio to best", "p", "FPIR", "TPIR", "p"), rows)
+    return table(("group", "stills", "FMR within", "ratio to best", "p", "FPIR", "TPIR", "p", "FTA"), rows)
 
 
 def evidence(part: Figures | None) -> str:

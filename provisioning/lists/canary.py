@@ -69,7 +69,12 @@ def make(base: Base, unit: str, wanted: Wanted, out: Path, say: Say = lambda lin
     say("portraits become templates")
     selection = _selection(base, wanted)
     limits = issue.thresholds(
-        wanted.embedder, wanted.detector, len(selection.rows), threshold=wanted.threshold, fpir=wanted.fpir
+        wanted.embedder,
+        wanted.detector,
+        len(selection.rows),
+        threshold=wanted.threshold,
+        fpir=wanted.fpir,
+        selection=selection,
     )
     content = _as_opened(unit, selection, limits)
     settings = Settings(detect=DetectPart(smallest_face=wanted.smallest_face))

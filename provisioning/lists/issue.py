@@ -19,7 +19,7 @@ from appliance.formats import watchlist
 from appliance.formats.watchlist import Entry, Manifest
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
-from appliance.recognition import calibration
+from appliance.recognition import calibration, normalise
 from appliance.recognition.packs import Pack
 from appliance.records import Models, Record
 from appliance.trust import envelope, keys
@@ -79,9 +79,13 @@ def thresholds(
     fpir: float | None = None,
     by_category: Mapping[str, float] | None = None,
     by_reference: Mapping[str, float] | None = None,
+    selection: Selection | None = None,
 ) -> Thresholds:
     """An explicit threshold, or the calibrated one for a list of `size` entries at the rate `fpir`.
 
+    With a `selection` and a calibration that normalises by a cohort, references that resemble many people get a
+    threshold of their own, higher than the list's or their category's; never lower than one in `by_reference`. Such a
+    calibration's thresholds hold only so: without a `selection` it raises EnrolmentError.
     Raises EnrolmentError where neither is given or one is under the calibration's floor, and PackError where a
     calibrated one is wanted and the calibration does not answer.
     """
@@ -90,11 +94,37 @@ def thresholds(
     record, note = _calibration(embedder, detector, needed=threshold is None)
     if threshold is None and record is not None and fpir is not None:
         threshold = record.threshold_for(size, fpir)
-    chosen = Thresholds(threshold or 0.0, dict(by_category or {}), dict(by_reference or {}), note)
+    own = dict(by_reference or {})
+    if record is not None and selection is None and record.normalisation.kind != "none":
+        raise EnrolmentError("this calibration raises references' own thresholds: they must be given with the list")
+    if record is not None and selection is not None:
+        for name, value in _by_cohort(embedder, record, selection, threshold or 0.0, by_category or {}).items():
+            own[name] = max(value, own.get(name, value))
+    chosen = Thresholds(threshold or 0.0, dict(by_category or {}), own, note)
     low = min((chosen.threshold, *chosen.by_category.values(), *chosen.by_reference.values()))
     if record is not None and low < record.floor:
         raise EnrolmentError(f"threshold {low:.3f} is under the calibration's floor {record.floor:.3f}; raise it")
     return chosen
+
+
+def _by_cohort(
+    embedder: Pack,
+    record: calibration.Calibration,
+    selection: Selection,
+    threshold: float,
+    by_category: Mapping[str, float],
+) -> dict[str, float]:
+    """Thresholds that the calibration's cohort raises, by reference identifier: of the highest of its templates."""
+    rule, cohort = record.normalisation, calibration.load_cohort(embedder, record)
+    if cohort is None:
+        return {}
+    levels = normalise.level(selection.templates, cohort, rule.nearest)
+    found: dict[str, float] = {}
+    for row, more in zip(selection.rows, normalise.raised(levels, rule.usual, rule.reference_weight), strict=True):
+        if more > 0:
+            value = min(1.0, by_category.get(row.category, threshold) + float(more))
+            found[row.reference_identifier] = max(value, found.get(row.reference_identifier, value))
+    return found
 
 
 def _calibration(embedder: Pack, detector: Pack, needed: bool) -> tuple[calibration.Calibration | None, str]:

@@ -63,6 +63,7 @@ def issue(
         models[1], models[0], len(chosen.rows), threshold=threshold, fpir=None if fpir is None else rate(fpir),
         by_category=_category_thresholds(category_threshold or []),
         by_reference={} if looked is None else {w.reference_identifier: w.threshold for w in looked.wolves},
+        selection=chosen,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     issued = [

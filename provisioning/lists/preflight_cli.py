@@ -52,7 +52,7 @@ def preflight(
     day = datetime.datetime.fromtimestamp(moment(on, None, time.time()), datetime.timezone.utc).date()
     chosen = select(opened, *models, on=day, categories=category, identifiers=reference)
     limits = issuing.thresholds(models[1], models[0], len(chosen.rows), threshold=threshold,
-                                fpir=None if fpir is None else rate(fpir))  # fmt: skip
+                                fpir=None if fpir is None else rate(fpir), selection=chosen)  # fmt: skip
     if rate(greatest) > GREATEST_FPIR:
         raise EnrolmentError(f"--greatest {greatest}: no order may allow more than 1 in 1,000")
     strangers = cohorts.none(chosen.templates.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_truth_survives_being_written(deployment: Deployment, tmp_path: Path) ->
     assert [p.pass_id for p in read.passes] == [p.pass_id for p in deployment.passes]
     assert [p.reference_identifier for p in read.passes] == [p.reference_identifier for p in deployment.passes]
     assert abs(read.passes[0].boxes[0].x - deployment.passes[0].boxes[0].x) <= 0.051
+
+
+@needs_stills
+def test_a_share_of_heads_is_tilted_and_nothing_else_changes(deployment: Deployment) -> None:
+    """Up to 45 degrees to either side; the same people walk the same way without any."""
+    level = compose(Plan(**{**SMALL.__dict__, "tilted_share": 0.0}))
+    every = compose(Plan(**{**SMALL.__dict__, "tilted_share": 1.0}))
+    assert max(abs(w.roll) for w in level.walkers) <= 5
+    assert 10 < max(abs(w.roll) for w in every.walkers) <= 45
+    for ours, theirs in zip(level.walkers, every.walkers, strict=True):
+        assert replace(ours, roll=0.0) == replace(theirs, roll=0.0)
+    assert level.passes == every.passes == deployment.passes
 
 
 @needs_stills

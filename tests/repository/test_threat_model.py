@@ -11,7 +11,7 @@ import pytest
 from tests.support.paths import ROOT
 
 TEXT = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
-NAMED = sorted(set(re.findall(r"(tests/test_\w+\.py)::(test_\w+)", TEXT)))
+NAMED = sorted(set(re.findall(r"(tests/[\w/]+\.py)::(test_\w+)", TEXT)))
 
 
 def functions_in(path: Path) -> set[str]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from appliance.errors import PackError
 from appliance.limits import LIMITS
-from appliance.recognition import calibration
-from appliance.recognition.calibration import Calibration, FalseMatch, Operating
+from appliance.recognition import calibration, packs
+from appliance.recognition.calibration import Calibration, FalseMatch, Normalisation, Operating
 from appliance.recognition.packs import Manifest, Pack
 
 EMBEDDER, DETECTOR, DATA = "a" * 64, "b" * 64, "c" * 64
@@ -195,3 +198,37 @@ def test_a_pack_without_a_record_is_refused(tmp_path: Path) -> None:
         calibration.load(pack(tmp_path, None))
     with pytest.raises(PackError, match="no calibration for this pack"):
         calibration.load(pack(tmp_path))
+
+
+def test_a_cohort_is_the_one_that_the_record_was_measured_with_or_refused(tmp_path: Path) -> None:
+    """Its rows come back at unit length; another file, another length, or none is refused."""
+    pack = packs.load("open-embedder")
+    pack = Pack(tmp_path, pack.manifest, pack.digest)
+    rows = np.random.default_rng(1).normal(size=(20, 128)).astype(np.float16)
+    np.save(tmp_path / "cohort.npy", rows)
+    sha256 = hashlib.sha256((tmp_path / "cohort.npy").read_bytes()).hexdigest()
+    rule = Normalisation(
+        kind="cohort", reference_weight=1, nearest=1, usual=0.2, cohort="cohort.npy", cohort_sha256=sha256
+    )
+    found = calibration.load_cohort(pack, record(normalisation=rule))
+    assert found is not None
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(20), abs=1e-5)
+    assert calibration.load_cohort(pack, record()) is None
+    np.save(tmp_path / "cohort.npy", rows[:10])
+    with pytest.raises(PackError, match="not the cohort"):
+        calibration.load_cohort(pack, record(normalisation=rule))
+    with pytest.raises(PackError, match="not templates of 128"):
+        calibration.cohort_templates(_saved(tmp_path, rows[:, :64]), pack, "cohort.npy")
+    (tmp_path / "cohort.npy").unlink()
+    with pytest.raises(PackError, match="cohort is missing"):
+        calibration.load_cohort(pack, record(normalisation=rule))
+
+
+def _saved(folder: Path, rows: np.ndarray) -> bytes:
+    np.save(folder / "other.npy", rows)
+    return (folder / "other.npy").read_bytes()
+
+
+def test_cohort_normalisation_without_its_cohort_is_no_rule() -> None:
+    with pytest.raises(ValidationError, match="names its cohort"):
+        Normalisation(kind="cohort", reference_weight=1.0, nearest=1)

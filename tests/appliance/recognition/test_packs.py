@@ -146,3 +146,31 @@ def test_a_model_for_the_edge_tpu_is_recognised_and_refused_where_there_is_none(
     pack = packs.load(folder)
     with pytest.raises(PackError, match="compiled for the Edge TPU"):
         open_session(pack, pack.manifest.files[0])
+
+
+def _with_parts(folder: Path, parts: str, length: int) -> packs.Pack:
+    """The copied pack with a second file, a copy of its first, and the parts given."""
+    first = packs.load(folder).manifest.files[0]
+    shutil.copyfile(folder / first.path, folder / "second.tflite")
+    text = (folder / "pack.toml").read_text()
+    block = f'[[files]]\npath = "second.tflite"\nsha256 = "{first.sha256}"\nwidth = 150\nheight = 150\n\n[golden]'
+    text = text.replace("length = 128", f"length = {length}\nparts = [{parts}]").replace("[golden]", block)
+    (folder / "pack.toml").write_text(text)
+    return packs.load(folder)
+
+
+def test_parts_of_a_template_may_come_from_other_files_and_from_the_mirror_image(copied: Path) -> None:
+    """A second file that sees the mirror image gives what the first gives for the mirrored chip, at its weight."""
+    plain = Embedder(packs.load(copied))
+    mirrored = "{ length = 128, weight = 0.25, file = 'second.tflite', mirror = true }"
+    pack = _with_parts(copied, "{ length = 128, weight = 0.75 }, " + mirrored, 256)
+    chip = pack.golden()[0]
+    found = Embedder(pack).embed(chip[None])[0]
+    assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+    assert found[:128] / 0.75**0.5 == pytest.approx(plain.embed(chip[None])[0], abs=1e-5)
+    assert found[128:] / 0.25**0.5 == pytest.approx(plain.embed(chip[None, :, ::-1])[0], abs=1e-5)
+
+
+def test_a_part_of_a_file_that_the_pack_lacks_is_refused(copied: Path) -> None:
+    with pytest.raises(PackError, match=r"third\.tflite, which is not among"):
+        _with_parts(copied, "{ length = 128, weight = 1.0, file = 'third.tflite' }", 128)

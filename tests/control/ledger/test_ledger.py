@@ -161,7 +161,7 @@ def test_a_store_serves_one_process(desk: Desk) -> None:
 CRASH = """
 import os, sys
 from pathlib import Path
-from appliance import keys
+from appliance.trust import keys
 from control.receive.inbox import Inbox
 from control.ledger.ledger import Ledger
 store, folder, container, now = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])

@@ -332,3 +332,14 @@ def test_one_figure_of_each_section_reaches_the_page() -> None:
     report = {"groups": rows, "operating_point": {"size": 1000, "fpir": 1e-3, "threshold": 0.3},
               "greatest_fmr_ratio": rows[0], "levelled": {"fmr": 1e-3, "plain": level, "moved": level}}  # fmt: skip
     assert sections.groups(report).count("made up: second") == 4
+
+
+def test_the_worst_group_is_held_against_the_geometric_mean_of_all() -> None:
+    """Two groups, one four times worse: twice their mean. A group without events counts half a one."""
+
+    def group(label: str, events: int) -> groups.Group:
+        share = intervals.clopper_pearson(events, 1000)
+        return groups.Group("made up", label, 100, share, share, None, None, (1, 1, 1), 1.0, None)
+
+    assert groups.over_mean([group("a", 10), group("b", 40)]) == {"made up": pytest.approx(2.0)}
+    assert groups.over_mean([group("a", 0), group("b", 8)]) == {"made up": pytest.approx(17**0.5, rel=1e-3)}

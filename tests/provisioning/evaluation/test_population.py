@@ -126,9 +126,11 @@ def test_moving_scores_and_moving_thresholds_decide_alike(m: int, n: int, weight
     levels = normalise.level(references, cohort, 10)
     usual = float(levels.mean())
     scores = probes @ references.T
-    moved = normalise.normalised(scores, levels, usual, weight) >= threshold
-    plain = scores >= normalise.thresholds(threshold, levels, usual, weight)
+    raised = normalise.raised(levels, usual, weight)
+    moved = normalise.normalised(scores, np.maximum(levels, usual), usual, weight) >= threshold
+    plain = scores >= threshold + raised
     assert np.mean(moved == plain) > 0.999
+    assert (raised >= 0).all()
 
 
 def test_the_level_is_the_mean_of_the_nearest() -> None:
@@ -136,9 +138,7 @@ def test_the_level_is_the_mean_of_the_nearest() -> None:
     cohort = unit(np.array([[1, 0], [1, 1], [0, 1], [-1, 0]], np.float32))
     assert normalise.level(references, cohort, 2) == pytest.approx([(1 + 0.5**0.5) / 2], abs=1e-6)
     assert normalise.level(references, cohort, 99) == pytest.approx([0.5**0.5 / 4], abs=1e-6)
-    assert normalise.thresholds(0.4, np.array([0.1, 0.3], np.float32), 0.2, 1.0, floor=0.35).tolist() == pytest.approx(
-        [0.35, 0.5], abs=1e-6
-    )
+    assert normalise.raised(np.array([0.1, 0.3], np.float32), 0.2, 1.0).tolist() == pytest.approx([0, 0.1], abs=1e-6)
 
 
 def test_fused_references_gain_on_scattered_templates_and_say_by_how_much(tmp_path: Path) -> None:

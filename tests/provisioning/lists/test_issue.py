@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from appliance.errors import BluelampError, ConfigError, EnrolmentError, KeyFileError, PackError, SealError
 from appliance.formats import watchlist
 from appliance.limits import LIMITS
+from appliance.recognition import calibration
+from appliance.recognition.calibration import Normalisation
 from appliance.trust import keys, seal
 from provisioning import policy
 from provisioning.base import open_base
@@ -174,6 +177,28 @@ def test_the_calibrated_threshold_follows_the_lists_size(bench: workbench.Workbe
     short = issue.thresholds(embedder, detector, 100, fpir=1 / 6000).threshold
     long = issue.thresholds(embedder, detector, 10_000, fpir=1 / 6000).threshold
     assert workbench.FLOOR <= short < long
+
+
+def test_references_that_resemble_many_get_thresholds_of_their_own(bench: workbench.Workbench) -> None:
+    """The calibration's cohort raises them, by what their level is above the usual; a wolf's own stays if higher."""
+    detector, embedder, chosen = bench.packs.detector, bench.packs.embedder, bench.selection()
+    cohort = np.stack([chosen.templates[0] + 0.2 * chosen.templates[5], chosen.templates[1]]).astype(np.float16)
+    np.save(embedder.folder / "cohort.npy", cohort)
+    record = calibration.load(embedder)
+    rule = Normalisation(
+        kind="cohort", reference_weight=1, nearest=1, usual=0.9, cohort="cohort.npy",
+        cohort_sha256=hashlib.sha256((embedder.folder / "cohort.npy").read_bytes()).hexdigest(),
+    )  # fmt: skip
+    changed = record.model_copy(update={"normalisation": rule}).model_dump_json()
+    (embedder.folder / "calibration.json").write_text(changed)
+    first, second, third = (chosen.rows[i].reference_identifier for i in range(3))
+    with pytest.raises(EnrolmentError, match="must be given with the list"):
+        issue.thresholds(embedder, detector, 12, threshold=0.75)
+    found = issue.thresholds(embedder, detector, 12, threshold=0.75, by_reference={first: 0.99}, selection=chosen)
+    assert found.by_reference[first] == 0.99
+    assert found.by_reference[second] == pytest.approx(0.85, abs=2e-3)
+    assert third not in found.by_reference
+    assert found.threshold == 0.75
 
 
 def test_no_threshold_goes_under_the_floor(bench: workbench.Workbench) -> None:
