@@ -60,7 +60,8 @@ class Normalisation(Record):
 
     `none`: it is the cosine. `cohort`: a reference that scores high against everybody must be scored higher: its
     threshold is raised by `reference_weight` times what its level is above `usual`
-    (appliance.recognition.normalise). Levels are measured against the templates of `cohort`, a file beside the record, pinned by its digest.
+    (appliance.recognition.normalise). Levels are measured against the templates of `cohort`, a file beside the record,
+    pinned by its digest.
     """
 
     kind: Literal["none", "cohort"] = "none"
