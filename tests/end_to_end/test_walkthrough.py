@@ -1,4 +1,4 @@
-"""The README's first deployment works as it stands: the block is taken from the README and run."""
+"""The first deployment of docs/provision.md works as it stands: the block is taken from the page and run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import pytest
 
 from control.broker.broker import free_port
 from provisioning.truth import read_truth
-from tests.support.paths import ROOT
-
-SHARED = Path(os.environ.get("BLUELAMP_SHARED", ROOT.parent / "shared"))
+from tests.support.paths import ROOT, SHARED
 
 
 def walkthrough() -> str:
     """The block after the marker."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "provision.md").read_text(encoding="utf-8")
     found = re.search(r"<!-- walkthrough -->\n```bash\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
@@ -41,7 +39,7 @@ def run(folder: Path, **settings: str) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_the_first_deployment_of_the_readme(tmp_path: Path) -> None:
+def test_the_first_deployment_of_the_technicians_page(tmp_path: Path) -> None:
     assets = ROOT / "demo" / "assets"
     alerts = run(tmp_path, CLIP=str(assets / "street.mp4"), PORTRAITS=str(assets / "watchlist.csv"))
     truth = read_truth(assets / "truth.json")
