@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from appliance.capture.sources import kind_of
+from appliance.camera_kinds import kind_of
 from appliance.confine.sandbox import Restriction
 from appliance.errors import ConfigError
 from appliance.limits import LIMITS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appliance.deployment.blue_list import Share, share, upper
+from appliance.rates import Share, share, upper
 
 REVIEW = (8, 42)  # alerts verifiably right, of alerts judged: independent review of the London trials, 2019
 LONDON = (10, 3_147_436)  # false alerts, of faces seen: London, September 2024 to September 2025

@@ -19,8 +19,8 @@ from appliance.attest import page as attest_page
 from appliance.attest import record as attest_record
 from appliance.attest.record import Attestation, AttestError, short_digest
 from appliance.errors import SealError
-from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
+from appliance.times import utc
 from appliance.trust import envelope, keys
 
 _out, _err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)

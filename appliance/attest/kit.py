@@ -22,8 +22,8 @@ from pydantic import Field, field_validator
 from appliance.config import DecidePart, DetectPart, ExtractPart, TrackPart
 from appliance.errors import SealError
 from appliance.formats.order import Digest, Name
-from appliance.formats.watchlist import utc
 from appliance.records import Models, Record
+from appliance.times import utc
 from appliance.trust import envelope, keys
 
 KIND = "canary-kit"

@@ -28,11 +28,11 @@ from appliance.recognition.detect import Detector
 from appliance.recognition.embed import Embedder
 from appliance.recognition.extract import Extractor, ExtractRules, picture_of
 from appliance.recognition.identify import Identifier
+from appliance.recognition.jpeg import jpeg
 from appliance.recognition.packs import Pack
 from appliance.recognition.runtime import tensor_of
 from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Face, Floats, Frame, Image, Probe
-from appliance.vision.sealer import jpeg
 
 NEEDLE = 96  # bytes of a full needle: 32 pixels of colour, 24 numbers of single precision
 SHORTEST = 72  # bytes; what is shorter is not taken

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from appliance.camera_kinds import kind_of
 from appliance.capture.mailbox import Bell, Mailbox
-from appliance.capture.sources import Shots, kind_of, open_source
+from appliance.capture.sources import Shots, open_source
 from appliance.errors import CaptureError
 from appliance.records import CameraHealth, Frame
 

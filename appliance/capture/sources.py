@@ -6,40 +6,25 @@ their own media time, so that motion is right however fast they are read. Every 
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import cv2
 import numpy as np
 
+from appliance.camera_kinds import kind_of
 from appliance.errors import CaptureError
 from appliance.limits import LIMITS
 from appliance.records import Image
 
-Kind = Literal["video", "folder", "rtsp", "v4l2", "gstreamer"]
 Shots = Iterator[tuple[Image, float]]
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _RTSP_TIMEOUT = 5.0  # seconds to connect, and to wait for a packet
 _WHOLE = 0.97  # share of the announced frames at which a file counts as whole: some containers only estimate
 _V4L2_FAILURES = 30  # reads in a row without a picture before the camera counts as gone
-
-
-def kind_of(source: str) -> Kind:
-    """What a source string means: rtsp://..., a number or a device, a pipeline with `!`, a folder, else a video.
-
-    A device under whatever name, such as a link to /dev/v4l/by-id, is a camera: it looks at a real place.
-    """
-    if source.startswith(("rtsp://", "rtsps://")):
-        return "rtsp"
-    if "!" in source:
-        return "gstreamer"
-    if (source.isascii() and source.isdigit()) or _is_device(Path(source)):
-        return "v4l2"
-    return "folder" if Path(source).expanduser().is_dir() else "video"
 
 
 def open_source(source: str, fps: float, report: Callable[[str], None] = print) -> Shots:
@@ -76,12 +61,6 @@ def checked(image: object) -> Image:
     if image.ndim == 2 or image.shape[2] == 1:
         return cast(Image, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     return cast(Image, image if image.shape[2] == 3 else cv2.cvtColor(image, cv2.COLOR_BGRA2BGR))
-
-
-def _is_device(path: Path) -> bool:
-    """Also one that is unplugged: a name under /dev that is no file or folder of a memory disk."""
-    named = Path("/dev") in Path(os.path.normpath(path)).parents and not (path.is_file() or path.is_dir())
-    return named or path.is_char_device()
 
 
 def _device_number(source: str) -> int:

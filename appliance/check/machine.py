@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from appliance.camera_kinds import kind_of
 from appliance.capture import light as scene
-from appliance.capture.sources import kind_of, open_source
+from appliance.capture.sources import open_source
 from appliance.check.line import Line, tried
 from appliance.config import BeaconPart, CameraPart, UnitConfig
 from appliance.confine import sandbox

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from appliance.capture.sources import kind_of
+from appliance.camera_kinds import kind_of
 from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
 from appliance.deployment import arming, clock, layout
@@ -17,8 +17,9 @@ from appliance.deployment.files import Recognisers, Site
 from appliance.deployment.place import GpsdPosition, PositionSource
 from appliance.formats import order
 from appliance.formats.order import Order
-from appliance.formats.watchlist import Watchlist, utc
+from appliance.formats.watchlist import Watchlist
 from appliance.limits import LIMITS
+from appliance.times import utc
 from appliance.trust import keys
 from appliance.trust.keys import KeyFolder
 

@@ -14,8 +14,9 @@ from appliance.check.line import Line, tried
 from appliance.config import UnitConfig
 from appliance.deployment import files as deployment
 from appliance.deployment import layout
-from appliance.formats.watchlist import Watchlist, utc
+from appliance.formats.watchlist import Watchlist
 from appliance.sockets import health as figures
+from appliance.times import utc
 from appliance.trust import keys
 from appliance.vision import unit
 

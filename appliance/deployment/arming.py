@@ -37,9 +37,10 @@ from appliance.formats import order, performance
 from appliance.formats.order import GREATEST_FPIR, Order, OrderError
 from appliance.formats.preflight import KIND as PREFLIGHT
 from appliance.formats.preflight import Preflight
-from appliance.formats.watchlist import Watchlist, utc
-from appliance.keeper.erasure import Reason
+from appliance.formats.receipt import Reason
+from appliance.formats.watchlist import Watchlist
 from appliance.records import Models, Record
+from appliance.times import utc
 from appliance.trust.envelope import read as read_signed
 
 KIND = "armed"

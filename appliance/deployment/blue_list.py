@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from appliance.rates import Share, lower, share
 from appliance.records import Record
 
 MATCH = 15.0  # seconds between a press and the alert it belongs to, either way
@@ -32,16 +33,6 @@ class Pressed(Record):
     time: float
     mark: Mark
     note: str = Field(default="", max_length=64)
-
-
-class Share(Record):
-    """A share with its 95 % limits; the limits of nothing out of nothing are 0 and 1."""
-
-    count: int
-    of: int
-    share: float
-    low: float
-    high: float
 
 
 class LiveFigures(Record):
@@ -131,29 +122,6 @@ def monitor(blue: BlueList, log: PressLog, probes: Callable[[], int]) -> Callabl
         return blue.alarm(probes())
 
     return alarm
-
-
-def share(count: int, of: int) -> Share:
-    """A share with Clopper-Pearson's 95 % limits."""
-    return Share(count=count, of=of, share=count / of if of else 0.0, low=lower(count, of, 0.025),
-                 high=upper(count, of, 0.025))  # fmt: skip
-
-
-def lower(count: int, of: int, chance: float) -> float:
-    """Clopper-Pearson's one-sided lower limit: the share under which so many or more had that chance."""
-    return 0.0 if count == 0 else _beta(chance, count, of - count + 1)
-
-
-def upper(count: int, of: int, chance: float) -> float:
-    """Clopper-Pearson's one-sided upper limit."""
-    return 1.0 if count == of else _beta(1 - chance, count + 1, of - count)
-
-
-def _beta(chance: float, a: int, b: int) -> float:
-    """Quantile of the beta distribution."""
-    from scipy.special import betaincinv  # slow to load, and courier, keeper and supervisor have no use for it
-
-    return float(betaincinv(a, b, chance))
 
 
 def _matched(passes: list[float], alerts: list[float]) -> tuple[set[float], int]:

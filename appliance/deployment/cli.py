@@ -23,10 +23,10 @@ from appliance.deployment.files import Recognisers, Site
 from appliance.errors import ConfigError
 from appliance.formats import order
 from appliance.formats.order import Order, OrderError
-from appliance.keeper import keeper
-from appliance.keeper.keeper import Keeper, NoKeeperError, Over, keeper_of
+from appliance.keeper.keeper import Keeper, keeper_of
 from appliance.limits import LIMITS
 from appliance.recognition import packs
+from appliance.sockets.ending import NoKeeperError, Over, ask
 from appliance.trust import keys
 
 Config = Annotated[
@@ -99,7 +99,7 @@ def disarm(config: Config = Path("unit.toml")) -> None:
 def _end(settings: UnitConfig, keeping: Keeper) -> None:
     """By the keeper that serves its socket, else here and now. Raises BluelampError."""
     try:
-        keeper.ask(layout.keeper_path(settings), Over(reason="disarmed"))
+        ask(layout.keeper_path(settings), Over(reason="disarmed"))
     except NoKeeperError:
         keeping.judge(0.0)
         keeping.hand_over()

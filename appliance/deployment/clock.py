@@ -19,8 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.formats.watchlist import utc
 from appliance.records import Record
+from appliance.times import utc
 
 SLACK = 5.0  # seconds; NTP slews faster errors away, and steps of a healthy clock are smaller
 SIGNED_SLACK = 120.0  # seconds the unit's clock may be behind the base's

@@ -25,9 +25,10 @@ from appliance.errors import KeyFileError, PackError, WatchlistError
 from appliance.formats import recall, watchlist
 from appliance.formats.order import Order, OrderError
 from appliance.formats.performance import REPORT_BYTES
+from appliance.formats.receipt import Reason, Receipt
 from appliance.formats.watchlist import Watchlist
 from appliance.keeper import erasure
-from appliance.keeper.erasure import Ending, Reason, Receipt
+from appliance.keeper.erasure import Ending
 from appliance.limits import LIMITS
 from appliance.recognition import calibration
 from appliance.recognition.packs import Pack

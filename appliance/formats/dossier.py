@@ -30,10 +30,10 @@ from securesystemslib.signer import Key, Signer
 
 from appliance.errors import SealError
 from appliance.formats.order import Name
-from appliance.formats.watchlist import utc
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
 from appliance.records import Header, Record
+from appliance.times import utc
 from appliance.trust import seal
 from appliance.trust.keys import SealingKey
 

@@ -14,9 +14,9 @@ from pydantic import Field, field_validator, model_validator
 from securesystemslib.signer import Key
 
 from appliance.errors import SealError
-from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
 from appliance.records import Models, Record
+from appliance.times import utc
 from appliance.trust import envelope
 from appliance.trust.keys import Roster
 

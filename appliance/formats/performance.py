@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from appliance.formats.watchlist import utc
 from appliance.records import Models
+from appliance.times import utc
 
 CURRENT_DAYS = 366.0
 REPORT_BYTES = 4_000_000

@@ -20,7 +20,6 @@ import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Literal, cast
 
 import numpy as np
@@ -32,6 +31,7 @@ from appliance.errors import SealError, WatchlistError
 from appliance.formats.listing import content_digest
 from appliance.limits import LIMITS
 from appliance.records import Floats, Header, Models, Record
+from appliance.times import utc
 from appliance.trust import seal
 
 _LENGTH = struct.Struct(">I")
@@ -204,8 +204,3 @@ def _in_window(manifest: Manifest, now: float) -> None:
         )
     if now >= manifest.not_after:
         raise WatchlistError(f"ended at {utc(manifest.not_after)}, the clock says {utc(now)}; ask for a new list")
-
-
-def utc(seconds: float) -> str:
-    """UTC seconds as people read them."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -31,10 +31,11 @@ from appliance.deployment.files import Site
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.formats import order, preflight, watchlist
 from appliance.formats.order import Order, OrderError
-from appliance.formats.watchlist import Watchlist, utc
+from appliance.formats.watchlist import Watchlist
 from appliance.intake.folder import Delivery, File, IntakeError, Kind
 from appliance.limits import LIMITS
 from appliance.records import Models
+from appliance.times import utc
 from appliance.trust import admission, audit, keys, seal
 from appliance.trust.envelope import read as read_signed
 from appliance.trust.keys import KeyFolder, Roster

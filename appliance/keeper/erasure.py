@@ -14,52 +14,20 @@ ciphertext of its keys, and a disk encrypted as a whole makes a removed block un
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-from securesystemslib.signer import Key
-
-from appliance.errors import SealError
-from appliance.formats.order import Digest, Name
+from appliance.formats.receipt import KIND, ErasedFile, Reason, Receipt, read
 from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
-from appliance.records import Header, Record
+from appliance.records import Header
+from appliance.storage.destroy import destroy, sync_folder
 from appliance.trust import envelope, keys, seal
-from appliance.trust.audit import Anchor, Audit
+from appliance.trust.audit import Audit
 
-KIND = "receipt"
 SEALED = ".sealed"  # the receipt's sealed form lies beside it until a courier has taken it
-Reason = Literal["window-ended", "disarmed", "recalled", "clock", "fpir"]
 _LIFETIME = 30 * 86400.0  # seconds a receipt may travel
-
-
-class ErasedFile(Record):
-    """A file that was removed: its digest and size, not its content."""
-
-    sha256: str = Field(pattern=Digest)
-    bytes: int = Field(ge=0)
-
-
-class Receipt(Record):
-    """What was destroyed. `keys` are the ids of sealing keys; `anchor` is where the unit's audit log stood."""
-
-    format: Literal[1] = 1
-    unit: str
-    deployment: str = Field(pattern=Name)
-    reason: Reason
-    ended: float
-    keys: tuple[str, ...] = Field(max_length=64)
-    files: tuple[ErasedFile, ...] = Field(max_length=64)
-    watchlist: str = Field(pattern=Digest)
-    order: str = Field(pattern=Digest)
-    entries: int = Field(ge=0)
-    counts: dict[str, int] = Field(default_factory=dict, max_length=20)  # faces, tracks, alerts: nobody's
-    anchor: Anchor
 
 
 @dataclass(frozen=True)
@@ -124,34 +92,6 @@ def sealed_receipt(folder: keys.KeyFolder, receipt: Receipt, signed: bytes) -> b
     return seal.seal(header, signed, control.public(), [folder.signer])
 
 
-def read(blob: bytes, units: Sequence[Key]) -> Receipt:
-    """Verify a unit's signature on a receipt, then parse. Raises SealError."""
-    if len(blob) > LIMITS.envelope_bytes:
-        raise SealError(f"{len(blob)} bytes are too many for a receipt")
-    return envelope.read(blob, KIND, Receipt, units)
-
-
-def destroy(path: Path) -> None:
-    """Take a key file out of use, overwrite it once, remove it; each step on disk before the next.
-
-    Out of use first: half overwritten it would be in the way of every other key in its folder. A run that was cut off
-    is finished by calling it again.
-    """
-    doomed = path.with_name(path.name + ".gone")
-    if path.exists():
-        path.replace(doomed)
-        sync_folder(path.parent)
-    if not doomed.exists():
-        return
-    size = doomed.stat().st_size
-    descriptor = os.open(doomed, os.O_WRONLY)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        file.write(os.urandom(size))
-        os.fsync(descriptor)
-    doomed.unlink()
-    sync_folder(path.parent)
-
-
 def _remove(path: Path) -> ErasedFile | None:
     if not path.is_file():
         return None
@@ -163,12 +103,3 @@ def _remove(path: Path) -> ErasedFile | None:
     path.unlink()
     sync_folder(path.parent)
     return ErasedFile(sha256=whole.hexdigest(), bytes=size)
-
-
-def sync_folder(folder: Path) -> None:
-    """Names that were made or removed in a folder are on disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

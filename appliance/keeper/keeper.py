@@ -13,13 +13,10 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import Field
 
 from appliance.config import UnitConfig
 from appliance.deployment import files as deployment
@@ -27,44 +24,19 @@ from appliance.deployment import layout
 from appliance.deployment.arming import Armed
 from appliance.deployment.files import Site
 from appliance.errors import BluelampError, ConfigError, CourierError
-from appliance.formats.order import Name
-from appliance.keeper.erasure import SEALED, Reason, destroy
+from appliance.keeper.erasure import SEALED
 from appliance.limits import LIMITS
-from appliance.records import Record
 from appliance.sockets import link
+from appliance.sockets.ending import Answer, KeeperError, Over
 from appliance.sockets.link import CourierLink
 from appliance.sockets.listen import Gate
+from appliance.storage.destroy import destroy
 from appliance.trust import keys, seal
 
 GRACE = 15.0  # seconds vision has to end a deployment itself: it knows the counts
 IDLE_SECONDS = 10.0  # a keeper that systemd started for a connection ends when so long nobody asks
 _TALK_SECONDS = 5.0
-_ANSWER_SECONDS = 30.0  # a slow card may take long to overwrite a key
 _COURIER_SECONDS = 5.0
-
-
-class KeeperError(CourierError):
-    """The keeper could not end the deployment."""
-
-
-class NoKeeperError(KeeperError):
-    """No keeper answers at its socket."""
-
-
-class Over(Record):
-    """Why a deployment is over, or whichever is armed; `counts` are of tracks and alerts, nobody's."""
-
-    format: int = Field(default=1, ge=1, le=1)
-    deployment: str | None = Field(default=None, pattern=Name)
-    reason: Reason
-    counts: dict[str, int] = Field(default_factory=dict, max_length=20)
-
-
-class Answer(Record):
-    """`ended`: key and list of the deployment are gone. Else `error` says why not."""
-
-    ended: bool
-    error: str = Field(default="", max_length=600)
 
 
 @dataclass(frozen=True)
@@ -185,26 +157,3 @@ class Desk:
         except BluelampError as error:
             self._keeper.say(f"the deployment could not be ended: {error}")
             return Answer(ended=False, error=str(error)[:600])
-
-
-def ask(path: Path, over: Over, patience: float = 0.0) -> None:
-    """Have the keeper at `path` end a deployment; tried for `patience` seconds. Raises KeeperError, NoKeeperError."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            answer = _asked(path, over)
-            break
-        except (OSError, CourierError) as error:
-            if time.monotonic() >= deadline:
-                raise NoKeeperError(f"{path}: no keeper answers ({error}); run: bluelamp-unit keeper --once") from error
-            time.sleep(0.5)
-    if not answer.ended:
-        raise KeeperError(f"the keeper could not end the deployment: {answer.error}; run: bluelamp-unit disarm")
-
-
-def _asked(path: Path, over: Over) -> Answer:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
-        stream.settimeout(_ANSWER_SECONDS)
-        stream.connect(str(path))
-        link.write_record(stream, over)
-        return link.read_record(stream, Answer)

@@ -17,10 +17,10 @@ from rich.text import Text
 from appliance import config as configs
 from appliance.check.machine import HOT
 from appliance.check.order import span
-from appliance.deployment.blue_list import Share
-from appliance.formats.watchlist import utc
+from appliance.rates import Share
 from appliance.records import Health
 from appliance.status.status import STALE_SECONDS, Status, look
+from appliance.times import utc
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="BLUELAMP_CONFIG", help="The unit's configuration (TOML).")

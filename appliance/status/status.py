@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from appliance.config import UnitConfig
 from appliance.deployment import arming, layout
 from appliance.deployment.arming import Armed
-from appliance.deployment.blue_list import Share, share
 from appliance.errors import BluelampError
 from appliance.formats import order
 from appliance.formats.order import Order
+from appliance.rates import Share, share
 from appliance.records import Health, Record
 from appliance.sockets import health as figures
 from appliance.sockets.link import Greeting

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance import config as configs
+from appliance.camera_kinds import kind_of
 from appliance.capture.light import words
-from appliance.capture.sources import kind_of
 from appliance.check.order import span
 from appliance.config import UnitConfig
 from appliance.confine.sandbox import Sandbox, devices

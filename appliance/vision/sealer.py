@@ -5,22 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from typing import cast
 
-import cv2
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from securesystemslib.signer import Signer
 
 from appliance.identifiers import uuid7
-from appliance.limits import LIMITS
-from appliance.records import Alert, Candidate, Header, Health, Image, Models, Probe
+from appliance.recognition.jpeg import jpeg
+from appliance.records import Alert, Candidate, Header, Health, Models, Probe
 from appliance.trust import seal
 
 ZERO = "0" * 64
 ALERT_SECONDS = 24 * 3600.0  # an alert nobody received in a day is of no use (requirements 15)
 HEALTH_SECONDS = 60.0
-_JPEG_QUALITIES = (90, 80, 70, 55, 40)
 
 
 @dataclass(frozen=True)
@@ -104,14 +100,3 @@ class Sealer:
         return self._sender.seal(
             "health", uuid7(health.time), health.model_dump_json().encode(), health.time, HEALTH_SECONDS
         )
-
-
-def jpeg(picture: Image, most: int = LIMITS.chip_bytes) -> bytes:
-    """A JPEG of at most `most` bytes: quality first, then size is given up."""
-    while True:
-        for quality in _JPEG_QUALITIES:
-            _, blob = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            if len(blob) <= most:
-                return bytes(blob)
-        size = (max(1, picture.shape[1] * 3 // 4), max(1, picture.shape[0] * 3 // 4))
-        picture = cast(Image, np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)))

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from appliance.capture.sources import kind_of
+from appliance.camera_kinds import kind_of
 from appliance.config import UnitConfig
 from appliance.confine import beacon, sandbox
 from appliance.confine.sandbox import Sandbox
 from appliance.confine.watchdog import Watchdog
 from appliance.deployment.layout import figures_path, keeper_path
 from appliance.errors import CourierError
-from appliance.keeper import keeper
 from appliance.records import Health
 from appliance.sockets import health as figures
 from appliance.sockets import parent as leash
+from appliance.sockets.ending import ask
 from appliance.sockets.health import Figures
 from appliance.vision import unit
 from appliance.vision.loop import Summary
@@ -114,7 +114,7 @@ class Shift:
         """Where the deployment is over for good. Raises KeeperError."""
         over = assembled.over(summary)
         if over is not None:
-            keeper.ask(keeper_path(self.config), over, _KEEPER_SECONDS)
+            ask(keeper_path(self.config), over, _KEEPER_SECONDS)
 
 
 def _networked(config: UnitConfig) -> str:

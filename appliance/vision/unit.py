@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import cv2
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from appliance.camera_kinds import kind_of
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell
-from appliance.capture.sources import kind_of
 from appliance.config import BeaconPart, UnitConfig
 from appliance.confine.beacon import Beacon
 from appliance.confine.watchdog import Watchdog
@@ -29,8 +29,7 @@ from appliance.deployment.next_list import ListWatch
 from appliance.errors import ConfigError
 from appliance.formats import watchlist
 from appliance.formats.order import OrderError
-from appliance.formats.watchlist import Watchlist, utc
-from appliance.keeper.keeper import Over
+from appliance.formats.watchlist import Watchlist
 from appliance.recognition import golden, packs
 from appliance.recognition.decide import Decider, DecideRules
 from appliance.recognition.detect import Detector
@@ -39,7 +38,9 @@ from appliance.recognition.extract import Extractor, ExtractRules
 from appliance.recognition.identify import Identifier
 from appliance.recognition.track import Tracker, TrackRules
 from appliance.records import Health, Models
+from appliance.sockets.ending import Over
 from appliance.sockets.link import CourierLink
+from appliance.times import utc
 from appliance.trust import keys
 from appliance.vision.loop import Allowed, Lane, Summary, Vision
 from appliance.vision.sealer import ChainState, Sealer, Sender

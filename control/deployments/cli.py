@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance.formats.watchlist import utc
+from appliance.times import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
 from control.deployments import dossiers

@@ -23,8 +23,8 @@ from appliance.errors import BluelampError, SealError
 from appliance.formats import dossier, order
 from appliance.formats.dossier import Decoy, Dossier, DossierError
 from appliance.formats.order import Order
-from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
+from appliance.times import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
 from control.ledger.ledger import Ledger

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Iterable
 
 from appliance.formats.order import Order
+from appliance.formats.receipt import Receipt
 from appliance.identifiers import uuid7
-from appliance.keeper.erasure import Receipt
 from appliance.records import Health
 from control.ledger.vault import DataKey
 from control.records import Deployment, ReferencePicture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from appliance.formats.order import Order
-from appliance.keeper.erasure import Receipt
+from appliance.formats.receipt import Receipt
 from appliance.records import Health
 from control.cases.adjudication import LedgerError
 from control.ledger import case_rows, deployment_rows

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from appliance.errors import KeyFileError
-from appliance.keeper.erasure import destroy, sync_folder
+from appliance.storage.destroy import destroy, sync_folder
 from appliance.trust.keys import read_private, write_private
 
 _NONCE = 12

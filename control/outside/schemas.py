@@ -15,7 +15,7 @@ from appliance.formats import dossier, watchlist
 from appliance.formats.order import Order
 from appliance.formats.preflight import Preflight
 from appliance.formats.recall import Recall
-from appliance.keeper.erasure import Receipt
+from appliance.formats.receipt import Receipt
 from appliance.records import Alert, CourierState, Header, Health, Record
 from appliance.trust import keys
 from appliance.trust.admission import Admission, Request

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import norm
 
-from appliance.deployment.blue_list import Share, share
+from appliance.rates import Share, share
 from appliance.records import Record
 
 MANY = 30  # pairs

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from appliance import published
-from appliance.deployment.blue_list import share
 from appliance.formats.order import Order
-from appliance.keeper.erasure import Receipt
+from appliance.formats.receipt import Receipt
+from appliance.rates import share
 from appliance.records import Health
 from control.cases.adjudication import GROUPS, LedgerError
 from control.ledger import case_rows, deployment_rows

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from appliance.deployment.blue_list import Share
+from appliance.rates import Share
 from appliance.trust.keys import write_public
 from control.ledger import case_rows
 from control.ledger.ledger_file import reading

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from appliance.deployment.blue_list import Share
+from appliance.rates import Share
 from control.report import plots as report_plots
 from control.report.cells import LEAST
 from control.report.records import Report

@@ -5,8 +5,8 @@ Counts, rates, times and digests. No identifier of a reference, an alert or a me
 
 from __future__ import annotations
 
-from appliance.deployment.blue_list import Share
 from appliance.published import Published
+from appliance.rates import Share
 from appliance.records import Models, Record
 from control.report.agreement import Agreement
 from control.report.cells import Cell

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import BluelampError, SealError
-from appliance.keeper import erasure
+from appliance.formats.receipt import read
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
 from appliance.transport import tls
@@ -125,7 +125,7 @@ class Receiver:
         """A unit's signed word that a deployment is erased. One that is malformed is refused like any message."""
         unit = self._desk.keys.roster.unit(opened.header.unit)
         try:
-            receipt = erasure.read(opened.content, [unit.signing_key()] if unit else [])
+            receipt = read(opened.content, [unit.signing_key()] if unit else [])
             if (receipt.unit, receipt.deployment) != (opened.header.unit, opened.header.deployment):
                 raise SealError("header and receipt name different things")
             if (field := unbelievable(receipt)) is not None:

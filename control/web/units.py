@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from starlette.responses import JSONResponse, Response
 
-from appliance.deployment.blue_list import share
 from appliance.formats.order import Order
+from appliance.rates import share
 from appliance.records import CameraHealth, Health
 from control.records import Deployment, UnitView
 from control.web import words

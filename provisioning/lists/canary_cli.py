@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from appliance.attest import needles as attest_needles
-from appliance.formats.watchlist import utc
 from appliance.recognition import packs
+from appliance.times import utc
 from provisioning.base import open_base
 from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder
 from provisioning.lists.canary import Wanted, make

@@ -22,6 +22,7 @@ from appliance.limits import LIMITS
 from appliance.recognition import calibration, normalise
 from appliance.recognition.packs import Pack
 from appliance.records import Models, Record
+from appliance.times import utc
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
 from provisioning.base import Base
@@ -210,7 +211,7 @@ def _allowed(base: Base, selection: Selection, window: Window, now: float) -> No
         )
     early = (window.not_before - now) / 3600
     if early > policy.hours_before:
-        at = watchlist.utc(window.not_before - policy.hours_before * 3600)
+        at = utc(window.not_before - policy.hours_before * 3600)
         raise EnrolmentError(
             f"a list is made at most {policy.hours_before:g} hours before its window; issue it after {at}"
         )
@@ -230,7 +231,7 @@ def _same_deployment(
     """A deployment has one window and one pair of packs, for all its units and versions (requirement 3)."""
     for other in (r for r in records(base) if r.deployment == deployment):
         if (other.not_before, other.not_after) != (window.not_before, window.not_after):
-            times = f"{watchlist.utc(other.not_before)} to {watchlist.utc(other.not_after)}"
+            times = f"{utc(other.not_before)} to {utc(other.not_after)}"
             raise EnrolmentError(
                 f"deployment {deployment} was issued for another window ({times}); a new window is a new deployment"
             )

@@ -17,9 +17,9 @@ from appliance.errors import EnrolmentError
 from appliance.formats import preflight as preflights
 from appliance.formats import watchlist
 from appliance.formats.preflight import Preflight
-from appliance.formats.watchlist import utc
 from appliance.limits import LIMITS
 from appliance.recognition import packs
+from appliance.times import utc
 from appliance.trust import envelope, keys, seal
 from appliance.trust.seal import Sealed
 from provisioning.base import Base, open_base

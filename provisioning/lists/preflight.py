@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from appliance.deployment.blue_list import upper
 from appliance.errors import PackError
 from appliance.formats.preflight import LookAlikes, Preflight, Wolf
+from appliance.rates import upper
 from appliance.recognition import calibration
 from appliance.recognition.packs import Pack
 from appliance.records import Floats

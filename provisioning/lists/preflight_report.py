@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from appliance.formats.preflight import Preflight
-from appliance.formats.watchlist import utc
+from appliance.times import utc
 from provisioning.enrolment.report import STYLE
 
 _SHOWN = 300

@@ -22,12 +22,12 @@ from appliance.formats import dossier
 from appliance.formats.dossier import Decoy, DecoyPair, Manifest, Pictured
 from appliance.limits import LIMITS
 from appliance.recognition.extract import picture_of
+from appliance.recognition.jpeg import jpeg
 from appliance.recognition.packs import Pack
 from appliance.recognition.quality import assess
 from appliance.records import Face, Image, Quality, Record
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
-from appliance.vision.sealer import jpeg
 from provisioning.base import Base
 from provisioning.enrolment import fields, pictures, references
 from provisioning.enrolment.quality_gate import faces_in, gate_detector, score_of

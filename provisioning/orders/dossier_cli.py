@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from appliance.formats.watchlist import utc
 from appliance.recognition import packs
+from appliance.times import utc
 from provisioning.base import open_base
 from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Json
 from provisioning.orders import dossier

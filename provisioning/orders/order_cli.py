@@ -15,7 +15,7 @@ from appliance.deployment.cli import print_order
 from appliance.errors import SealError
 from appliance.formats import order
 from appliance.formats.performance import REPORT_BYTES
-from appliance.formats.watchlist import utc
+from appliance.times import utc
 from appliance.trust import audit as logs
 from appliance.trust import keys
 from provisioning.base import open_base

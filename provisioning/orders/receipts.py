@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.errors import KeyFileError, SealError
-from appliance.keeper import erasure
-from appliance.keeper.erasure import Receipt
+from appliance.formats.receipt import KIND, Receipt, read
 from appliance.limits import LIMITS
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
@@ -55,11 +54,11 @@ def take_in(base: Base, path: Path) -> Receipt:
 
 def verified(base: Base, blob: bytes) -> Receipt:
     """A receipt signed by the very unit it names. Raises SealError or KeyFileError."""
-    claimed = envelope.unverified(blob, erasure.KIND, Receipt)
+    claimed = envelope.unverified(blob, KIND, Receipt)
     identity = next((u for u in reversed(base.keys.roster.units) if u.name == claimed.unit), None)
     if identity is None:
         raise KeyFileError(f"{claimed.unit}: no such unit on the roster; a receipt needs the unit's signature")
-    return erasure.read(blob, [identity.signing_key()])
+    return read(blob, [identity.signing_key()])
 
 
 def overview(base: Base, now: float | None = None) -> list[Verdict]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from appliance.keeper import erasure
-from appliance.keeper.erasure import Receipt
+from appliance.formats.receipt import KIND, Receipt
 from appliance.trust import envelope
 from appliance.trust.audit import Anchor
 from tests.support.machines import DEPLOYMENT, UNIT, Machines
@@ -18,4 +17,4 @@ def receipt(machines: Machines, unit: str = UNIT, **changes: object) -> bytes:
         unit=unit, deployment=DEPLOYMENT, reason="window-ended", ended=time.time(), keys=("a" * 64,), files=(),
         watchlist="0" * 64, order="0" * 64, entries=3, anchor=Anchor(),
     ).model_copy(update=changes)  # fmt: skip
-    return envelope.sign(made, erasure.KIND, folder.signer)
+    return envelope.sign(made, KIND, folder.signer)

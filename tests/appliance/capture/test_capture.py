@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from appliance.camera_kinds import kind_of
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell, Mailbox
-from appliance.capture.sources import checked, kind_of, open_source
+from appliance.capture.sources import checked, open_source
 from appliance.errors import CaptureError
 from appliance.records import Frame
 

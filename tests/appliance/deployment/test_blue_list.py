@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from appliance.deployment.blue_list import BlueList, Pressed, PressLog, lower, monitor, share, upper
+from appliance.deployment.blue_list import BlueList, Pressed, PressLog, monitor
+from appliance.rates import lower, share, upper
 
 
 def blue(limit: float = 0.001) -> BlueList:

@@ -12,8 +12,8 @@ from appliance.deployment import files as deployment
 from appliance.deployment.files import Site
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.formats.order import OrderError
+from appliance.formats.receipt import KIND, Receipt, read
 from appliance.keeper import erasure
-from appliance.keeper.erasure import Receipt
 from appliance.limits import LIMITS
 from appliance.trust import audit, envelope, keys, seal
 from provisioning.orders import receipts
@@ -72,7 +72,7 @@ def test_the_control_room_opens_the_sealed_receipt(bench: workbench.Workbench, s
     control = keys.load(bench.control)
     container = seal.take_apart(sealed, LIMITS.envelope_bytes)
     seal.verify(container, [bench.folder.signer.public_key])
-    assert erasure.read(seal.open_sealed(container, control.sealing), [bench.folder.signer.public_key]) == receipt
+    assert read(seal.open_sealed(container, control.sealing), [bench.folder.signer.public_key]) == receipt
 
 
 def test_a_second_end_finds_nothing_armed(bench: workbench.Workbench, site: Site) -> None:
@@ -136,18 +136,18 @@ def test_two_deployments_never_share_a_key(bench: workbench.Workbench) -> None:
 def test_a_receipt_by_anybody_else_is_refused(bench: workbench.Workbench, site: Site) -> None:
     """Only the unit itself can say what it destroyed: not another unit, not the control room, not the base."""
     path = received(bench, site)
-    content = envelope.unverified(path.read_bytes(), erasure.KIND, Receipt)
+    content = envelope.unverified(path.read_bytes(), KIND, Receipt)
     for signer in (keys.signer_of(bench.control), bench.base.keys.signer):
-        path.write_bytes(envelope.sign(content, erasure.KIND, signer))
+        path.write_bytes(envelope.sign(content, KIND, signer))
         with pytest.raises(SealError, match="not trusted here"):
             receipts.take_in(bench.base, path)
 
 
 def test_a_receipt_of_another_key_proves_nothing(bench: workbench.Workbench, site: Site) -> None:
     path = received(bench, site)
-    content = envelope.unverified(path.read_bytes(), erasure.KIND, Receipt)
+    content = envelope.unverified(path.read_bytes(), KIND, Receipt)
     other = content.model_copy(update={"keys": ("0" * 64,)})
-    path.write_bytes(envelope.sign(other, erasure.KIND, bench.folder.signer))
+    path.write_bytes(envelope.sign(other, KIND, bench.folder.signer))
     receipts.take_in(bench.base, path)
     verdict = receipts.overview(bench.base)[0]
     assert verdict.state == "running"
@@ -156,9 +156,9 @@ def test_a_receipt_of_another_key_proves_nothing(bench: workbench.Workbench, sit
 
 def test_a_receipt_for_what_was_never_issued_is_refused(bench: workbench.Workbench, site: Site) -> None:
     path = received(bench, site)
-    content = envelope.unverified(path.read_bytes(), erasure.KIND, Receipt)
+    content = envelope.unverified(path.read_bytes(), KIND, Receipt)
     other = content.model_copy(update={"deployment": "X-1"})
-    path.write_bytes(envelope.sign(other, erasure.KIND, bench.folder.signer))
+    path.write_bytes(envelope.sign(other, KIND, bench.folder.signer))
     with pytest.raises(SealError, match="did not issue"):
         receipts.take_in(bench.base, path)
 

@@ -24,8 +24,10 @@ from appliance.deployment import files as deployment
 from appliance.deployment import layout
 from appliance.deployment.files import Site
 from appliance.errors import CourierError, KeyFileError
-from appliance.keeper import erasure, keeper
-from appliance.keeper.keeper import Desk, Keeper, KeeperError, Over
+from appliance.formats.receipt import read
+from appliance.keeper import keeper
+from appliance.keeper.keeper import Desk, Keeper
+from appliance.sockets.ending import KeeperError, Over, ask
 from appliance.sockets.listen import Gate
 from appliance.trust import audit, keys
 from tests.support import workbench
@@ -217,18 +219,18 @@ def test_a_recall_is_judged_without_vision(keeping: Keeper, bench: workbench.Wor
 def test_vision_has_it_ended_through_the_socket(keeping: Keeper, bench: workbench.Workbench, sealing_key: str) -> None:
     """One connection, one record, one answer: when it comes, the key is gone and the receipt names the counts."""
     with served(keeping) as path:
-        keeper.ask(path, Over(deployment="D-1", reason="fpir", counts={"tracks": 812, "alerts": 3}))
+        ask(path, Over(deployment="D-1", reason="fpir", counts={"tracks": 812, "alerts": 3}))
         assert is_gone(keeping.site, bench.folder, sealing_key)
-        keeper.ask(path, Over(deployment="D-1", reason="fpir"))  # ended already is as good
+        ask(path, Over(deployment="D-1", reason="fpir"))  # ended already is as good
     blob = (keeping.site.state / "receipts" / "D-1.json").read_bytes()
-    receipt = erasure.read(blob, [bench.folder.signer.public_key])
+    receipt = read(blob, [bench.folder.signer.public_key])
     assert (receipt.reason, receipt.counts) == ("fpir", {"tracks": 812, "alerts": 3})
     assert erasures(keeping.site, bench.folder) == 1
 
 
 def test_another_deployment_is_not_ended(keeping: Keeper, bench: workbench.Workbench) -> None:
     with served(keeping) as path, pytest.raises(KeeperError, match="D-1 is armed here, not D-7"):
-        keeper.ask(path, Over(deployment="D-7", reason="disarmed"))
+        ask(path, Over(deployment="D-7", reason="disarmed"))
     assert keeping.site.armed.exists()
 
 
@@ -243,7 +245,7 @@ def test_nothing_but_the_record_is_understood(keeping: Keeper, blob: bytes) -> N
             with contextlib.suppress(ConnectionResetError):
                 assert stream.recv(100) == b""
         assert keeping.site.armed.exists()
-        keeper.ask(path, Over(reason="disarmed"))
+        ask(path, Over(reason="disarmed"))
     assert not keeping.site.armed.exists()
 
 
@@ -260,7 +262,7 @@ def test_another_user_ends_nothing(keeping: Keeper, tmp_path: Path) -> None:
         if pid == 0:
             os.setuid(65534)
             try:
-                keeper.ask(path, Over(reason="disarmed"))
+                ask(path, Over(reason="disarmed"))
             except CourierError:
                 os._exit(7)
             os._exit(0)
@@ -270,7 +272,7 @@ def test_another_user_ends_nothing(keeping: Keeper, tmp_path: Path) -> None:
 
 def test_no_keeper_is_told_with_what_to_do(settings: UnitConfig) -> None:
     with pytest.raises(KeeperError, match=r"no keeper answers .* run: bluelamp-unit keeper --once"):
-        keeper.ask(layout.keeper_path(settings), Over(reason="disarmed"))
+        ask(layout.keeper_path(settings), Over(reason="disarmed"))
 
 
 def killed_at(keeping: Keeper, number: int) -> bool:
@@ -307,7 +309,7 @@ def test_a_keeper_killed_at_any_moment_is_finished_by_the_next(shared: workbench
         keeping.judge(0.0)
         assert is_gone(keeping.site, folder, key), f"killed before change {number}"
         receipts = list((keeping.site.state / "receipts").glob("*.json"))
-        assert [erasure.read(r.read_bytes(), [folder.signer.public_key]).keys for r in receipts] == [(key,)]
+        assert [read(r.read_bytes(), [folder.signer.public_key]).keys for r in receipts] == [(key,)]
         assert erasures(keeping.site, folder) >= 1
     assert number > 8
 

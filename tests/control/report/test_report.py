@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 
+from appliance.formats.receipt import Receipt
 from appliance.identifiers import uuid7
-from appliance.keeper.erasure import Receipt
 from appliance.records import Health, StageTimes
 from appliance.trust.audit import Anchor
 from control.cases.adjudication import LedgerError

@@ -19,7 +19,7 @@ from appliance.deployment import place
 from appliance.deployment.blue_list import PressLog
 from appliance.errors import BluelampError
 from appliance.formats import order, performance, recall, watchlist
-from appliance.keeper import erasure
+from appliance.formats.receipt import read
 from appliance.trust import admission, audit, keys
 from provisioning import policy
 from provisioning.enrolment import fields, pictures
@@ -113,7 +113,7 @@ def test_fuzz_receipt_and_recall(bench: workbench.Workbench) -> None:
     stop = recall_of(bench.base, "van-1", "D-1", "a reason")
 
     def both(blob: bytes) -> None:
-        recall.read(blob, known) if len(blob) % 2 else erasure.read(blob, known)
+        recall.read(blob, known) if len(blob) % 2 else read(blob, known)
 
     assert fuzz([stop], both) > 100
 
