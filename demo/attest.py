@@ -24,6 +24,7 @@ from appliance.attest.record import Attestation, short_digest
 from appliance.command_line import complain
 from appliance.errors import BluelampError
 from appliance.recognition import packs
+from appliance.storage.files import write_public
 from appliance.trust import keys
 from control.broker.broker import BrokerFiles, running_broker
 from demo import rehearsal
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="bluelamp-attest-") as temporary:
             record, blob, roster = made(Path(temporary), out, console)
-        keys.write_public(out / "roster.json", roster)
+        write_public(out / "roster.json", roster)
         console.print(f"{out / 'attestation.html'}: {short_digest(blob)}, {record.ended - record.started:.0f} s")
         attest_cli.judge(record)
     except BluelampError as error:

@@ -20,6 +20,7 @@ from securesystemslib.signer import Key
 
 from appliance.errors import KeyFileError
 from appliance.limits import LIMITS
+from appliance.storage.files import read_bounded
 from appliance.trust import keys
 from appliance.trust.audit import Audit
 from provisioning import policy as policies
@@ -51,7 +52,7 @@ class Base:
         ids = {*roster.revoked, *(a.signing_key().keyid for a in roster.authorities)}
         found = {self.keys.identity.signing_key().keyid: self.keys.identity.signing_key()}
         for path in sorted((self.folder / "rosters").glob("*.json")):
-            envelope = DsseEnvelope.from_dict(json.loads(keys.read_bounded(path, LIMITS.config_bytes)))
+            envelope = DsseEnvelope.from_dict(json.loads(read_bounded(path, LIMITS.config_bytes)))
             old = keys.Roster.model_validate_json(envelope.payload)
             mine = [a.signing_key() for a in old.authorities if a.name == self.keys.identity.name]
             found |= {k.keyid: k for k in mine if k.keyid in ids}

@@ -20,6 +20,7 @@ from appliance.attest import record as attest_record
 from appliance.attest.record import Attestation, AttestError, short_digest
 from appliance.errors import SealError
 from appliance.limits import LIMITS
+from appliance.storage.files import read_bounded, write_public
 from appliance.times import utc
 from appliance.trust import envelope, keys
 
@@ -85,8 +86,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that the unit itself signed an attestation, and show what it says."""
-    known, fingerprints = trusted_roster(keys.read_bounded(roster, LIMITS.config_bytes), authority)
-    blob = keys.read_bounded(file, LIMITS.config_bytes)
+    known, fingerprints = trusted_roster(read_bounded(roster, LIMITS.config_bytes), authority)
+    blob = read_bounded(file, LIMITS.config_bytes)
     record = attest_record.read(blob, known)
     if as_json:
         print(json.dumps({"passed": record.passed, "digest": short_digest(blob), "authority": fingerprints,
@@ -121,8 +122,8 @@ def write(record: Attestation, folder: keys.KeyFolder, out: Path) -> bytes:
     """Sign a record with the unit's key, write it and its page; returns the signed bytes."""
     blob = envelope.sign(record, attest_record.KIND, folder.signer)
     out.parent.mkdir(parents=True, exist_ok=True)
-    keys.write_public(out, blob)
-    keys.write_public(out.with_suffix(".html"), attest_page.page(record, blob).encode())
+    write_public(out, blob)
+    write_public(out.with_suffix(".html"), attest_page.page(record, blob).encode())
     return blob
 
 

@@ -23,6 +23,7 @@ from appliance.config import DecidePart, DetectPart, ExtractPart, TrackPart
 from appliance.errors import SealError
 from appliance.formats.order import Digest, Name
 from appliance.records import Models, Record
+from appliance.storage.files import read_bounded
 from appliance.times import utc
 from appliance.trust import envelope, keys
 
@@ -120,7 +121,7 @@ class OpenKit:
 
 def open_kit(folder: Path, unit: keys.KeyFolder, now: float) -> OpenKit:
     """Verify a kit: signed by an authority, whole, for this unit, not over. Raises SealError or KeyFileError."""
-    blob = keys.read_bounded(folder / "kit.json", KIT_BYTES)
+    blob = read_bounded(folder / "kit.json", KIT_BYTES)
     record = envelope.read(blob, KIND, Kit, unit.roster.authority_keys())
     kit = OpenKit(folder, record, hashlib.sha256(blob).hexdigest())
     if record.unit != unit.identity.name:

@@ -19,8 +19,8 @@ from appliance.formats import order
 from appliance.formats.order import Order
 from appliance.formats.watchlist import Watchlist
 from appliance.limits import LIMITS
+from appliance.storage.files import read_bounded
 from appliance.times import utc
-from appliance.trust import keys
 from appliance.trust.keys import KeyFolder
 
 _FIX_SECONDS = 3.0  # how long a receiver may take to say where it is
@@ -86,12 +86,12 @@ def _without_order(config: UnitConfig) -> Line:
 
 
 def _read(site: Site, folder: KeyFolder) -> Order:
-    blob = keys.read_bounded(site.order, LIMITS.config_bytes)
+    blob = read_bounded(site.order, LIMITS.config_bytes)
     return order.read(blob, folder.roster.authority_keys(), folder.roster.quorum)
 
 
 def _said(current: Order, site: Site, folder: KeyFolder) -> str:
-    rows = dict(order.shown(keys.read_bounded(site.order, LIMITS.config_bytes), folder.roster))
+    rows = dict(order.shown(read_bounded(site.order, LIMITS.config_bytes), folder.roster))
     expected = current.projected_alerts
     return f"{current.deployment}, signed by {rows['signed by']}; false alerts to expect: {expected:.2f}"
 

@@ -27,6 +27,7 @@ from appliance.keeper.keeper import Keeper, keeper_of
 from appliance.limits import LIMITS
 from appliance.recognition import packs
 from appliance.sockets.ending import NoKeeperError, Over, ask
+from appliance.storage.files import read_bounded, read_json
 from appliance.trust import keys
 
 Config = Annotated[
@@ -64,7 +65,7 @@ def arm(
     settings = configs.load(config)
     site, used = site_of(settings, position), recognisers_of(settings)
     folder = keys.load(site.key_folder)
-    current = order.read(keys.read_bounded(site.order, LIMITS.config_bytes), folder.roster.authority_keys(),
+    current = order.read(read_bounded(site.order, LIMITS.config_bytes), folder.roster.authority_keys(),
                          folder.roster.quorum)  # fmt: skip
     name = by or getpass.getuser()
     signage = _from_file(yes) if yes else _asked(current, name, folder, site)
@@ -110,7 +111,7 @@ def show_order(config: Config = Path("unit.toml"), as_json: Json = False) -> Non
     settings = configs.load(config)
     site = site_of(settings)
     folder = keys.load(site.key_folder)
-    rows = order.shown(keys.read_bounded(site.order, LIMITS.config_bytes), folder.roster)
+    rows = order.shown(read_bounded(site.order, LIMITS.config_bytes), folder.roster)
     if as_json:
         print(json.dumps(rows))
         return
@@ -148,7 +149,7 @@ def _show_steps(steps: list[Step]) -> None:
 
 
 def _asked(current: Order, by: str, folder: keys.KeyFolder, site: Site) -> dict[str, Confirmed]:
-    print_order(order.shown(keys.read_bounded(site.order, LIMITS.config_bytes), folder.roster))
+    print_order(order.shown(read_bounded(site.order, LIMITS.config_bytes), folder.roster))
     _out.print(f"False alerts to expect: {current.projected_alerts:.2f}", style="bold")
     signage = {}
     for item in current.signage:
@@ -159,7 +160,7 @@ def _asked(current: Order, by: str, folder: keys.KeyFolder, site: Site) -> dict[
 
 
 def _from_file(path: Path) -> dict[str, Confirmed]:
-    data = keys.read_json(path, 'write {"item of the checklist": "who confirmed it"}')
+    data = read_json(path, 'write {"item of the checklist": "who confirmed it"}')
     if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
         raise ConfigError(f'{path}: write {{"item of the checklist": "who confirmed it"}}')
     return {item: Confirmed(item=item, at=time.time(), by=who[:128]) for item, who in data.items()}

@@ -33,6 +33,7 @@ from appliance.limits import LIMITS
 from appliance.recognition import calibration
 from appliance.recognition.packs import Pack
 from appliance.records import Models
+from appliance.storage.files import read_bounded, write_public
 from appliance.trust import audit, envelope, keys, seal
 from appliance.trust.audit import Audit
 
@@ -125,7 +126,7 @@ def arm(
     )  # fmt: skip
     site.state.mkdir(parents=True, exist_ok=True)
     site.disarm.unlink(missing_ok=True)
-    keys.write_public(site.armed, envelope.sign(record, arming.KIND, folder.signer))
+    write_public(site.armed, envelope.sign(record, arming.KIND, folder.signer))
     site.audit(folder).add("arming", current.deployment, f"order {record.order}, {record.entries} entries, by {by}")
     return record
 
@@ -202,14 +203,14 @@ def read_armed(site: Site, folder: Known) -> Armed:
     """The record of the arming, by this unit's own signature. Raises OrderError."""
     if not site.armed.exists():
         raise OrderError("not armed; run: bluelamp-unit arm")
-    blob = keys.read_bounded(site.armed, LIMITS.config_bytes)
+    blob = read_bounded(site.armed, LIMITS.config_bytes)
     return envelope.read(blob, arming.KIND, Armed, [folder.identity.signing_key()])
 
 
 def open_list(path: Path, folder: keys.KeyFolder, models: Models, now: float, least_version: int = 0) -> Watchlist:
     """The sealed watchlist at `path`, verified and opened. Raises WatchlistError, which names the file."""
     try:
-        blob = keys.read_bounded(path, LIMITS.watchlist_bytes)
+        blob = read_bounded(path, LIMITS.watchlist_bytes)
     except KeyFileError as error:
         raise WatchlistError(f"{error}; bring the list that the base issued to this unit") from error
     try:
@@ -247,13 +248,13 @@ def gather(
 
 def _order_blob(site: Site) -> bytes:
     try:
-        return keys.read_bounded(site.order, LIMITS.config_bytes)
+        return read_bounded(site.order, LIMITS.config_bytes)
     except KeyFileError as error:
         raise OrderError(f"{error}; without a deployment order the unit does not scan") from error
 
 
 def _optional(path: Path, limit: int) -> bytes | None:
-    return keys.read_bounded(path, limit) if path.exists() else None
+    return read_bounded(path, limit) if path.exists() else None
 
 
 def _recipient(path: Path) -> str:

@@ -35,6 +35,7 @@ from appliance.formats.watchlist import Watchlist
 from appliance.intake.folder import Delivery, File, IntakeError, Kind
 from appliance.limits import LIMITS
 from appliance.records import Models
+from appliance.storage.files import read_bounded, write_public
 from appliance.times import utc
 from appliance.trust import admission, audit, keys, seal
 from appliance.trust.envelope import read as read_signed
@@ -69,7 +70,7 @@ class Desk:
     def order_here(self) -> Order | None:
         """The order in its place, where there is one that verifies."""
         try:
-            return self.order_of(keys.read_bounded(self.site.order, LIMITS.config_bytes))
+            return self.order_of(read_bounded(self.site.order, LIMITS.config_bytes))
         except (KeyFileError, OrderError):
             return None
 
@@ -89,7 +90,7 @@ class Desk:
     def list_here(self) -> Watchlist | None:
         """The list in its place, opened, where there is one that opens. The caller erases it."""
         try:
-            return self.list_of(keys.read_bounded(self.site.watchlist, LIMITS.watchlist_bytes))
+            return self.list_of(read_bounded(self.site.watchlist, LIMITS.watchlist_bytes))
         except (KeyFileError, SealError):
             return None
 
@@ -135,8 +136,8 @@ def _rosters(files: Sequence[File], desk: Desk, armed: Armed | None) -> Iterator
 def _must_stand(roster: Roster, desk: Desk, armed: Armed) -> None:
     """T5: under this roster, too, the armed order and its list are well signed. Raises IntakeError."""
     try:
-        desk.order_of(keys.read_bounded(desk.site.order, LIMITS.config_bytes), roster)
-        sealed = seal.take_apart(keys.read_bounded(desk.site.watchlist, LIMITS.watchlist_bytes), LIMITS.watchlist_bytes)
+        desk.order_of(read_bounded(desk.site.order, LIMITS.config_bytes), roster)
+        sealed = seal.take_apart(read_bounded(desk.site.watchlist, LIMITS.watchlist_bytes), LIMITS.watchlist_bytes)
         seal.verify(sealed, roster.authority_keys())
     except (SealError, KeyFileError) as error:
         raise IntakeError(
@@ -295,7 +296,7 @@ def _is_here(path: Path, blob: bytes) -> bool:
 def _write(path: Path, blob: bytes) -> None:
     """Whole or not at all: a temporary file beside it, on disk before it takes the name. Raises IntakeError."""
     with _writing(path):
-        keys.write_public(path, blob)
+        write_public(path, blob)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from appliance.identifiers import uuid7
 from appliance.limits import LIMITS
 from appliance.records import Header
 from appliance.storage.destroy import destroy, sync_folder
+from appliance.storage.files import read_bounded, write_public
 from appliance.trust import envelope, keys, seal
 from appliance.trust.audit import Audit
 
@@ -54,8 +55,8 @@ def erase(
     signed = envelope.sign(receipt, KIND, folder.signer)
     sealed = sealed_receipt(folder, receipt, signed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    keys.write_public(path, signed)  # 4
-    keys.write_public(path.with_suffix(SEALED), sealed)
+    write_public(path, signed)  # 4
+    write_public(path.with_suffix(SEALED), sealed)
     (ending.state / "armed.json").unlink(missing_ok=True)  # 5
     (ending.state / "disarm").unlink(missing_ok=True)
     return receipt, sealed
@@ -77,7 +78,7 @@ def _written(path: Path, folder: keys.KeyFolder, ending: Ending) -> Receipt | No
     """The receipt of an ending that was cut off after it had written it: there is one for each deployment."""
     if not path.exists():
         return None
-    receipt = read(keys.read_bounded(path, LIMITS.envelope_bytes), [folder.signer.public_key])
+    receipt = read(read_bounded(path, LIMITS.envelope_bytes), [folder.signer.public_key])
     return receipt if receipt.keys == (ending.sealing_key,) else None
 
 

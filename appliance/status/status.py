@@ -27,7 +27,8 @@ from appliance.records import Health, Record
 from appliance.sockets import health as figures
 from appliance.sockets.link import Greeting
 from appliance.sockets.running import ask_courier
-from appliance.trust import audit, envelope, keys
+from appliance.storage.files import read_bounded
+from appliance.trust import audit, envelope
 from appliance.vision import meter
 
 Mode = Literal["scanning", "paused", "armed", "rehearsing", "not armed"]
@@ -110,9 +111,7 @@ def _shown(path: Path, kind: str, model: type[RecordType], troubles: list[str]) 
     """A signed record to be shown, not believed; what keeps it from being read is told."""
     try:
         return (
-            envelope.unverified(keys.read_bounded(path, envelope.DOCUMENT_BYTES), kind, model)
-            if (path.exists())
-            else None
+            envelope.unverified(read_bounded(path, envelope.DOCUMENT_BYTES), kind, model) if (path.exists()) else None
         )
     except (BluelampError, OSError) as error:
         troubles.append(str(error))

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from appliance.errors import KeyFileError
 from appliance.limits import LIMITS
 from appliance.records import Record
+from appliance.storage.files import read_bounded
 from appliance.trust import keys
 
 HUNG_UP = "it hung up when it saw our certificate: revoked, expired, or of another base? Its log tells"
@@ -74,7 +75,7 @@ def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
 
 def _certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(keys.read_bounded(path, LIMITS.config_bytes))
+        return x509.load_pem_x509_certificate(read_bounded(path, LIMITS.config_bytes))
     except ValueError as error:
         raise KeyFileError(f"{path}: not a certificate ({error}); have it issued again") from error
 

@@ -26,6 +26,7 @@ from securesystemslib.signer import Key
 from appliance.errors import KeyFileError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Record
+from appliance.storage.files import read_bounded, read_record, write_private, write_public
 from appliance.trust import envelope, keys, locker
 
 SEALING_KEYS = 32  # deployments a unit can serve before it must be admitted again
@@ -69,14 +70,14 @@ def make_request(
             folder.mkdir(parents=True, exist_ok=True)
             locker.start(folder, secret)
         keys.create(folder, role, name, sealing_keys=0)
-    identity = keys.read_record(folder / "identity.json", keys.Identity)
+    identity = read_record(folder / "identity.json", keys.Identity)
     if (identity.role, identity.name) != (role, name):
         raise KeyFileError(f"{folder}: holds the keys of {identity.role} {identity.name}; use another folder")
     identity = _top_up(folder, identity, _wanted(role) if sealing_keys is None else sealing_keys)
     csr = None if role == "authority" else _csr(folder, role, name)
     request = Request(identity=identity, csr=csr)
     out = out or folder / "request.json"
-    keys.write_public(out, envelope.sign(request, REQUEST, keys.signer_of(folder)))
+    write_public(out, envelope.sign(request, REQUEST, keys.signer_of(folder)))
     return out
 
 
@@ -96,18 +97,18 @@ def admit(folder: Path, admission: Path | bytes, fingerprint: str | None = None)
 
     Raises KeyFileError or SealError; nothing is installed unless all of it is right.
     """
-    blob = admission if isinstance(admission, bytes) else keys.read_bounded(admission, LIMITS.config_bytes)
+    blob = admission if isinstance(admission, bytes) else read_bounded(admission, LIMITS.config_bytes)
     trusted = _trusted(folder, blob, fingerprint)
     answer = envelope.read(blob, ADMISSION, Admission, trusted)
-    identity = keys.read_record(folder / "identity.json", keys.Identity)
+    identity = read_record(folder / "identity.json", keys.Identity)
     if answer.name != identity.name:
         raise KeyFileError(f"this admission is for {answer.name}, these are the keys of {identity.name}")
     roster = keys.verify_roster(answer.roster.encode(), trusted)
     _never_back(folder, roster)
     if answer.certificate is not None:
         _check_certificate(folder, answer.certificate, answer.ca, identity.name)
-        keys.write_public(folder / "tls.crt", answer.certificate.encode())
-    keys.write_public(folder / "ca.crt", answer.ca.encode())
+        write_public(folder / "tls.crt", answer.certificate.encode())
+    write_public(folder / "ca.crt", answer.ca.encode())
     keys.install_roster(folder, answer.roster.encode(), roster)
     return roster
 
@@ -130,7 +131,7 @@ def lock(folder: Path, secret: str) -> int:
     plain = {path: keys.read_private(path) for path in private}
     locker.start(folder, secret)
     for path, blob in plain.items():
-        keys.write_private(path, locker.lock(folder, path.name, blob, secret))
+        write_private(path, locker.lock(folder, path.name, blob, secret))
     return len(plain)
 
 
@@ -165,7 +166,7 @@ def _top_up(folder: Path, identity: keys.Identity, wanted: int) -> keys.Identity
     here = tuple(k for k in identity.sealing if (folder / "sealing" / f"{k.id}.pem").exists())
     fresh = tuple(keys.add_sealing_key(folder) for _ in range(wanted - len(here)))
     identity = identity.model_copy(update={"sealing": here + fresh})
-    keys.write_public(folder / "identity.json", identity.model_dump_json(indent=2).encode())
+    write_public(folder / "identity.json", identity.model_dump_json(indent=2).encode())
     return identity
 
 
@@ -174,7 +175,7 @@ def _csr(folder: Path, role: str, name: str) -> str:
     path = folder / "tls.key"
     if not path.exists():
         fresh = ec.generate_private_key(ec.SECP256R1())
-        keys.write_private(path, private_pem(fresh))
+        write_private(path, private_pem(fresh))
     key = serialization.load_pem_private_key(keys.read_private(path), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise KeyFileError(f"{path}: not a P-256 key; move it away and ask again")

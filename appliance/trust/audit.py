@@ -29,7 +29,7 @@ from securesystemslib.signer import Key, Signature, Signer
 
 from appliance.errors import SealError
 from appliance.records import Record
-from appliance.trust.keys import write_public
+from appliance.storage.files import write_public
 
 Act = Literal[
     "collection", "alteration", "consultation", "disclosure", "combination", "erasure", "keys", "order", "arming"

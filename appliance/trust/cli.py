@@ -12,6 +12,7 @@ from rich.table import Table
 
 from appliance.errors import KeyFileError
 from appliance.limits import LIMITS
+from appliance.storage.files import read_bounded, read_record
 from appliance.trust import admission, keys, locker
 
 Folder = Annotated[Path, typer.Argument(help="The key folder of this machine.")]
@@ -33,7 +34,7 @@ def keys_app(role: keys.MachineRole) -> typer.Typer:
         """Make the keys (once), top up deployment keys, and write the request for the base. Private keys stay here."""
         secret = locker.passphrase() if passphrase else None
         path = admission.make_request(folder, role, name, out, secret=secret)
-        identity = keys.read_record(folder / "identity.json", keys.Identity)
+        identity = read_record(folder / "identity.json", keys.Identity)
         _out.print(f"{path}: bring it to the base, and read this fingerprint to them:")
         _out.print(f"  {keys.fingerprint(identity.signing_key().keyid)}", style="bold")
 
@@ -45,7 +46,7 @@ def keys_app(role: keys.MachineRole) -> typer.Typer:
         yes: Annotated[bool, typer.Option(help="The fingerprint was compared already.")] = False,
     ) -> None:
         """Check and install the base's answer: certificate, CA, authorities, roster."""
-        blob = keys.read_bounded(answer, LIMITS.config_bytes)
+        blob = read_bounded(answer, LIMITS.config_bytes)
         first = not (folder / "authorities.json").exists()
         if first and fingerprint is None and not yes:
             _ask(blob)
@@ -55,7 +56,7 @@ def keys_app(role: keys.MachineRole) -> typer.Typer:
     @app.command()
     def roster(folder: Folder, file: Annotated[Path, typer.Argument(help="A newer roster.json.")]) -> None:
         """Install a newer roster: new machines, new authorities, revoked keys."""
-        installed = admission.update_roster(folder, keys.read_bounded(file, LIMITS.config_bytes))
+        installed = admission.update_roster(folder, read_bounded(file, LIMITS.config_bytes))
         _out.print(f"roster version {installed.version} installed")
 
     app.command("fingerprint")(show_fingerprints)
@@ -65,7 +66,7 @@ def keys_app(role: keys.MachineRole) -> typer.Typer:
 
 def show_fingerprints(folder: Folder, as_json: Json = False) -> None:
     """The fingerprints of this machine and of the authorities it trusts, to read aloud."""
-    identity = keys.read_record(folder / "identity.json", keys.Identity)
+    identity = read_record(folder / "identity.json", keys.Identity)
     rows = [(identity.role, identity.name, keys.fingerprint(identity.signing_key().keyid))]
     if (folder / "roster.json").exists():
         roster = keys.load_roster(folder)

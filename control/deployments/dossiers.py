@@ -24,6 +24,7 @@ from appliance.formats import dossier, order
 from appliance.formats.dossier import Decoy, Dossier, DossierError
 from appliance.formats.order import Order
 from appliance.limits import LIMITS
+from appliance.storage.files import read_bounded, write_private
 from appliance.times import utc
 from appliance.trust import keys
 from appliance.trust.audit import Audit
@@ -58,11 +59,11 @@ def verify(
 ) -> Verified:
     """Believe both files or neither. Raises OrderError, DossierError or KeyFileError, each with what to do."""
     now = time.time() if now is None else now
-    blob = keys.read_bounded(order_file, LIMITS.config_bytes)
+    blob = read_bounded(order_file, LIMITS.config_bytes)
     content = order.read(blob, folder.roster.authority_keys(), folder.roster.quorum)
     if dossier_file.stat().st_size > LIMITS.dossier_bytes:
         raise DossierError(f"{dossier_file}: larger than any dossier; choose the right file")
-    sealed = keys.read_bounded(dossier_file, LIMITS.dossier_bytes)
+    sealed = read_bounded(dossier_file, LIMITS.dossier_bytes)
     known = pool(folder, store, content.deployment)
     opened = dossier.open_dossier(
         sealed, control=folder.identity.name, deployment=content.deployment, keys=folder.sealing,
@@ -127,8 +128,8 @@ def lay_down(order_file: Path, dossier_file: Path, taken: Verified, store: Path)
     part, place = arrivals / f".{name}.{os.getpid()}", arrivals / name
     part.mkdir(mode=0o700)
     try:
-        keys.write_private(part / _ORDER, keys.read_bounded(order_file, LIMITS.config_bytes))
-        keys.write_private(part / _DOSSIER, keys.read_bounded(dossier_file, LIMITS.dossier_bytes))
+        write_private(part / _ORDER, read_bounded(order_file, LIMITS.config_bytes))
+        write_private(part / _DOSSIER, read_bounded(dossier_file, LIMITS.dossier_bytes))
         if place.exists():
             shutil.rmtree(place)
         part.rename(place)
@@ -165,7 +166,7 @@ def take_arrivals(ledger: Ledger, folder: keys.KeyFolder, store: Path, audit: Au
             taken = verify(place / _ORDER, place / _DOSSIER, folder, store)
             found = take_in(ledger, taken, folder, store, audit)
         except BluelampError as error:
-            keys.write_private(place / _REFUSED, str(error).encode())
+            write_private(place / _REFUSED, str(error).encode())
             yield f"{place.name}: {error}"
             continue
         shutil.rmtree(place)
@@ -185,11 +186,11 @@ def _keep_pool(opened: Dossier, folder: keys.KeyFolder, store: Path) -> None:
     pictures = [blob for decoy in opened.decoys for blob in (decoy.picture, decoy.probe)]
     blob = dossier.make(manifest, pictures, folder.identity.sealing[-1], folder.signer)
     (store / "decoys").mkdir(mode=0o700, exist_ok=True)
-    keys.write_private(_pool_path(store, manifest.deployment), blob)
+    write_private(_pool_path(store, manifest.deployment), blob)
 
 
 def _open_pool(path: Path, folder: keys.KeyFolder, deployment: str) -> Pool:
-    blob = keys.read_bounded(path, LIMITS.dossier_bytes)
+    blob = read_bounded(path, LIMITS.dossier_bytes)
     try:
         opened = dossier.open_dossier(
             blob, control=folder.identity.name, deployment=deployment, keys=folder.sealing,

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from appliance.errors import KeyFileError
 from appliance.storage.destroy import destroy, sync_folder
-from appliance.trust.keys import read_private, write_private
+from appliance.storage.files import write_private
+from appliance.trust.keys import read_private
 
 _NONCE = 12
 _KEY = 32

@@ -17,7 +17,7 @@ from appliance.formats.preflight import Preflight
 from appliance.formats.recall import Recall
 from appliance.formats.receipt import Receipt
 from appliance.records import Alert, CourierState, Header, Health, Record
-from appliance.trust import keys
+from appliance.storage.files import write_public
 from appliance.trust.admission import Admission, Request
 from appliance.trust.keys import Roster
 
@@ -57,7 +57,7 @@ def write(folder: Path) -> list[Path]:
     paths = []
     for name in RECORDS:
         paths.append(folder / f"{name}.json")
-        keys.write_public(paths[-1], text(name).encode())
+        write_public(paths[-1], text(name).encode())
     return paths
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.limits import LIMITS
-from appliance.trust.keys import read_bounded, write_private
+from appliance.storage.files import read_bounded, write_private
 
 _TOPIC = 256  # bytes
 Message = tuple[str, bytes]  # topic and payload

@@ -10,6 +10,7 @@ from appliance.formats import recall
 from appliance.formats.recall import Recall
 from appliance.limits import LIMITS
 from appliance.pace import Wake
+from appliance.storage.files import read_bounded
 from appliance.transport import mqtt, tls
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer
 from appliance.trust import keys
@@ -29,7 +30,7 @@ def publish(file: Path, folder: Path, broker: BrokerAddress) -> Recall:
 
     A recall that the unit would refuse must not be believed to be on its way, so it is refused here already.
     """
-    opened, blob = keys.load(folder), keys.read_bounded(file, LIMITS.envelope_bytes)
+    opened, blob = keys.load(folder), read_bounded(file, LIMITS.envelope_bytes)
     signed = recall.read(blob, opened.roster.authority_keys())
     if opened.roster.unit(signed.unit) is None:
         raise SealError(f"{file}: for {signed.unit}, which is not on the roster here; bring the newest roster")

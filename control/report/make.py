@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from appliance.rates import Share
-from appliance.trust.keys import write_public
+from appliance.storage.files import write_public
 from control.ledger import case_rows
 from control.ledger.ledger_file import reading
 from control.report import figures as report_figures

@@ -19,9 +19,10 @@ from appliance.errors import BluelampError, SealError
 from appliance.formats.receipt import read
 from appliance.pace import Backoff
 from appliance.records import Alert, CourierState, Health
+from appliance.storage.files import write_public
 from appliance.transport import tls
 from appliance.transport.mqtt import BrokerAddress, Received, topic
-from appliance.trust.keys import KeyFolder, write_public
+from appliance.trust.keys import KeyFolder
 from control.bounds import unbelievable
 from control.ledger.ledger import Ledger
 from control.receive.fleet import Fleet

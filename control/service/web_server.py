@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from appliance.errors import ConfigError, KeyFileError
 from appliance.limits import LIMITS
+from appliance.storage.files import read_bounded
 from appliance.trust import keys
 from control.listen import Listen
 from control.web.settings import WebSettings
@@ -89,7 +90,7 @@ class Site:
 def _names(certificate: Path) -> list[str]:
     """The names and addresses a certificate is for."""
     try:
-        parsed = x509.load_pem_x509_certificate(keys.read_bounded(certificate, LIMITS.config_bytes))
+        parsed = x509.load_pem_x509_certificate(read_bounded(certificate, LIMITS.config_bytes))
         found = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound) as error:
         raise KeyFileError(f"{certificate}: no certificate of a server ({error}); make it at the base: "

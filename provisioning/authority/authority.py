@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.errors import KeyFileError
+from appliance.storage.files import write_private, write_public
 from appliance.trust import admission, envelope, keys, locker
 from appliance.trust.admission import Admission, Request
 from provisioning import policy
@@ -43,7 +44,7 @@ def init(folder: Path, name: str = "base", *, secret: str | None = None) -> Base
     identity = keys.create(folder, "authority", name)
     _make_ca(folder, name)
     keys.store_private(folder, folder / "store.key", os.urandom(32))
-    keys.write_public(folder / "policy.toml", policy.DEFAULT.encode())
+    write_public(folder / "policy.toml", policy.DEFAULT.encode())
     roster = keys.Roster(version=1, made=time.time(), authorities=(identity,))
     _publish(folder, roster)
     base = open_base(folder)
@@ -129,10 +130,10 @@ def broker_certificate(base: Base, hosts: Sequence[str], out: Path) -> None:
     builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
     certificate = builder.sign(_ca(base.folder)[1], hashes.SHA256())
-    keys.write_private(out / "server.key", admission.private_pem(key))
-    keys.write_public(out / "server.crt", certificate.public_bytes(serialization.Encoding.PEM))
-    keys.write_public(out / "ca.crt", (base.folder / "ca.crt").read_bytes())
-    keys.write_public(out / "crl.pem", (base.folder / "crl.pem").read_bytes())
+    write_private(out / "server.key", admission.private_pem(key))
+    write_public(out / "server.crt", certificate.public_bytes(serialization.Encoding.PEM))
+    write_public(out / "ca.crt", (base.folder / "ca.crt").read_bytes())
+    write_public(out / "crl.pem", (base.folder / "crl.pem").read_bytes())
     base.audit.add("keys", hosts[0][:128], f"broker certificate for {', '.join(hosts)}")
 
 
@@ -171,7 +172,7 @@ def _publish(folder: Path, roster: keys.Roster) -> bytes:
 
 def _install(folder: Path, signed: bytes, roster: keys.Roster) -> None:
     (folder / "rosters").mkdir(exist_ok=True)
-    keys.write_public(folder / "rosters" / f"{roster.version:06d}.json", signed)
+    write_public(folder / "rosters" / f"{roster.version:06d}.json", signed)
     keys.install_roster(folder, signed, roster)
 
 
@@ -196,7 +197,7 @@ def _make_ca(folder: Path, name: str) -> None:
         .sign(key, hashes.SHA256())
     )  # fmt: skip
     keys.store_private(folder, folder / "ca.key", admission.private_pem(key))
-    keys.write_public(folder / "ca.crt", certificate.public_bytes(serialization.Encoding.PEM))
+    write_public(folder / "ca.crt", certificate.public_bytes(serialization.Encoding.PEM))
     _write_crl(folder, [])
 
 
@@ -225,7 +226,7 @@ def _sign_csr(folder: Path, text: str, identity: keys.Identity) -> str:
     certificate = builder.sign(key, hashes.SHA256())
     issued = folder / "certificates"
     issued.mkdir(exist_ok=True)
-    keys.write_public(
+    write_public(
         issued / f"{identity.name}-{certificate.serial_number:x}.crt",
         certificate.public_bytes(serialization.Encoding.PEM),
     )
@@ -279,4 +280,4 @@ def _write_crl(folder: Path, serials: Sequence[int]) -> None:
         revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
         builder = builder.add_revoked_certificate(revoked)
     signed = builder.sign(key, hashes.SHA256())
-    keys.write_public(folder / "crl.pem", signed.public_bytes(serialization.Encoding.PEM))
+    write_public(folder / "crl.pem", signed.public_bytes(serialization.Encoding.PEM))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.limits import LIMITS
+from appliance.storage.files import read_bounded, write_public
 from appliance.trust import admission, keys, locker
 from appliance.trust.cli import lock_folder, show_fingerprints
 from provisioning.authority import authority
@@ -53,9 +54,9 @@ def admit(
     replace: Annotated[bool, typer.Option(help="The name's present key is replaced and revoked.")] = False,
 ) -> None:
     """Let a machine or an authority belong: certificate signed, roster raised."""
-    blob = keys.read_bounded(request, LIMITS.config_bytes)
+    blob = read_bounded(request, LIMITS.config_bytes)
     asked = admission.read_request(blob).identity
-    keys.write_public(out, authority.admit(open_base(folder), blob, replace=replace))
+    write_public(out, authority.admit(open_base(folder), blob, replace=replace))
     _out.print(f"{asked.role} {asked.name} admitted: bring {out} to it. Compare its fingerprint:")
     _out.print(f"  {keys.fingerprint(asked.signing_key().keyid)}", style="bold")
 

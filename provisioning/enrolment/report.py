@@ -6,7 +6,7 @@ import html
 from collections import Counter
 from pathlib import Path
 
-from appliance.trust.keys import write_private
+from appliance.storage.files import write_private
 from provisioning.enrolment.enrolment import Outcome, Summary
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2430}

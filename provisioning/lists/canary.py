@@ -27,7 +27,8 @@ from appliance.recognition.detect import Detector
 from appliance.recognition.embed import Embedder
 from appliance.recognition.packs import Pack
 from appliance.records import Floats, Models
-from appliance.trust import envelope, keys
+from appliance.storage.files import write_public
+from appliance.trust import envelope
 from provisioning.base import Base
 from provisioning.enrolment import pictures, table
 from provisioning.enrolment.fields import Reference
@@ -89,7 +90,7 @@ def make(base: Base, unit: str, wanted: Wanted, out: Path, say: Say = lambda lin
     clip = out / re.sub(r"[^A-Za-z0-9._-]", "-", f"clip{wanted.clip.suffix}")
     shutil.copyfile(wanted.clip, clip)
     record = _record(issued, clip, settings, (*tracks, *_references(selection, content)))
-    keys.write_public(out / "kit.json", envelope.sign(record, attest_kit.KIND, base.keys.signer))
+    write_public(out / "kit.json", envelope.sign(record, attest_kit.KIND, base.keys.signer))
     return record
 
 

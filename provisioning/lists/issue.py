@@ -22,6 +22,7 @@ from appliance.limits import LIMITS
 from appliance.recognition import calibration, normalise
 from appliance.recognition.packs import Pack
 from appliance.records import Models, Record
+from appliance.storage.files import read_bounded, write_private, write_public
 from appliance.times import utc
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
@@ -168,7 +169,7 @@ def issue(
     blob = watchlist.make(manifest, selection.templates, uuid7(now), sealing.public(), sealing.id, [base.keys.signer])
     record = _record(base, manifest, selection, sealing.id, blob, before)
     _remember(base, record, selection)
-    keys.write_private(out, blob)
+    write_private(out, blob)
     return record
 
 
@@ -180,7 +181,7 @@ def records(base: Base) -> list[Issued]:
 
 def read(base: Base, path: Path) -> Issued:
     """One record, its signature checked. An authority key that was rotated since still counts for what it signed."""
-    blob = keys.read_bounded(path, LIMITS.config_bytes)
+    blob = read_bounded(path, LIMITS.config_bytes)
     return envelope.read(blob, KIND, Issued, base.all_signers())
 
 
@@ -300,4 +301,4 @@ def _remember(base: Base, record: Issued, selection: Selection) -> None:
     with base.store() as store:
         store.put(KIND, record.sha256, "\n".join(lines).encode())
     path = folder / f"{record.deployment}.{record.unit}.v{record.version:06d}.json"
-    keys.write_public(path, envelope.sign(record, KIND, base.keys.signer))
+    write_public(path, envelope.sign(record, KIND, base.keys.signer))

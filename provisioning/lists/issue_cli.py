@@ -19,6 +19,7 @@ from appliance.formats import watchlist
 from appliance.formats.preflight import Preflight
 from appliance.limits import LIMITS
 from appliance.recognition import packs
+from appliance.storage.files import read_bounded
 from appliance.times import utc
 from appliance.trust import envelope, keys, seal
 from appliance.trust.seal import Sealed
@@ -81,7 +82,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """What anyone may know of a sealed watchlist; with the unit's keys, what is inside (never a template)."""
-    blob = keys.read_bounded(file, LIMITS.watchlist_bytes)
+    blob = read_bounded(file, LIMITS.watchlist_bytes)
     sealed = seal.take_apart(blob, LIMITS.watchlist_bytes)
     shown: dict[str, Any] = {"bytes": len(blob), **sealed.header.model_dump()}
     shown["verified"] = False
@@ -113,7 +114,7 @@ def rate(text: str) -> float:
 
 def _looked_over(base: Base, chosen: Selection, path: Path) -> Preflight:
     """The pre-flight of exactly this list. Raises EnrolmentError for one of another."""
-    blob = keys.read_bounded(path, envelope.DOCUMENT_BYTES)
+    blob = read_bounded(path, envelope.DOCUMENT_BYTES)
     report = envelope.read(blob, preflights.KIND, Preflight, base.all_signers())
     if report.content != chosen.digest:
         raise EnrolmentError(f"{path}: looked at another list than the one to be issued; run preflight again")

@@ -17,7 +17,8 @@ from appliance.formats import preflight as records
 from appliance.formats.order import GREATEST_FPIR
 from appliance.formats.preflight import Preflight
 from appliance.recognition import packs
-from appliance.trust import envelope, keys
+from appliance.storage.files import write_public
+from appliance.trust import envelope
 from provisioning.base import Base, open_base
 from provisioning.enrolment.enrol_cli import BaseFolder, Detector, Embedder, Json
 from provisioning.lists import cohort as cohorts
@@ -72,8 +73,8 @@ def write(base: Base, report: Preflight, out: Path) -> bytes:
     """Write the signed JSON and the page; returns the JSON's bytes, whose digest goes into the order."""
     out.mkdir(parents=True, exist_ok=True)
     signed = envelope.sign(report, records.KIND, base.keys.signer)
-    keys.write_public(out / "preflight.json", signed)
-    keys.write_public(out / "preflight.html", preflight_report.page(report).encode())
+    write_public(out / "preflight.json", signed)
+    write_public(out / "preflight.html", preflight_report.page(report).encode())
     base.audit.add("combination", report.content, f"pre-flight of {report.references} references")
     return signed
 

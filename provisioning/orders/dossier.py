@@ -26,6 +26,7 @@ from appliance.recognition.jpeg import jpeg
 from appliance.recognition.packs import Pack
 from appliance.recognition.quality import assess
 from appliance.records import Face, Image, Quality, Record
+from appliance.storage.files import read_bounded, write_private, write_public
 from appliance.trust import envelope, keys
 from appliance.trust.audit import Anchor
 from provisioning.base import Base
@@ -143,14 +144,14 @@ def make(
         jpegs += [one.picture, one.probe]
     blob = dossier.make(manifest, jpegs, recipient, base.keys.signer)
     record = _record(base, manifest, blob)
-    keys.write_private(out, blob)
+    write_private(out, blob)
     return record
 
 
 def records(base: Base) -> list[Disclosed]:
     """Every dossier that was made, verified, oldest first. Raises SealError for a record that was altered."""
     paths = sorted((base.folder / "dossiers").glob("*.json"))
-    blobs = (keys.read_bounded(path, LIMITS.config_bytes) for path in paths)
+    blobs = (read_bounded(path, LIMITS.config_bytes) for path in paths)
     found = [envelope.read(blob, KIND, Disclosed, base.all_signers()) for blob in blobs]
     return sorted(found, key=lambda r: (r.created, r.version))
 
@@ -259,5 +260,5 @@ def _record(base: Base, manifest: Manifest, blob: bytes) -> Disclosed:
     folder = base.folder / "dossiers"
     folder.mkdir(exist_ok=True)
     path = folder / f"{manifest.deployment}.{manifest.control}.v{manifest.version:06d}.json"
-    keys.write_public(path, envelope.sign(record, KIND, base.keys.signer))
+    write_public(path, envelope.sign(record, KIND, base.keys.signer))
     return record

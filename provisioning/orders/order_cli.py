@@ -15,6 +15,7 @@ from appliance.deployment.cli import print_order
 from appliance.errors import SealError
 from appliance.formats import order
 from appliance.formats.performance import REPORT_BYTES
+from appliance.storage.files import read_bounded, write_public
 from appliance.times import utc
 from appliance.trust import audit as logs
 from appliance.trust import keys
@@ -47,11 +48,11 @@ def draft(
 ) -> None:
     """Draft the order of a deployment from what was issued. It is nothing until a quorum signed it."""
     said, looked = ordering.details(details), ordering.read_small(preflight)
-    figures = keys.read_bounded(report, REPORT_BYTES)
+    figures = read_bounded(report, REPORT_BYTES)
     blob = ordering.draft(open_base(base), deployment, said, looked, figures)
     out.mkdir(parents=True, exist_ok=True)
     for name, content in (("order.json", blob), ("preflight.json", looked), ("report.json", figures)):
-        keys.write_public(out / name, content)
+        write_public(out / name, content)
     _out.print(f"{out / 'order.json'}: drafted; have it signed: bluelamp-provision order sign {out / 'order.json'}")
 
 
@@ -74,7 +75,7 @@ def sign(
     if not yes:
         print_order(order.shown(blob, roster))
         typer.confirm("Sign this order?", default=False, abort=True)
-    keys.write_public(file, ordering.sign(blob, ordering.signer_from(folder, signer, roster, name)))
+    write_public(file, ordering.sign(blob, ordering.signer_from(folder, signer, roster, name)))
     _out.print(f"signed; {len(order.signers(ordering.read_small(file)))} of {roster.quorum} signatures")
 
 
@@ -113,7 +114,7 @@ def recall(
     ),
 ) -> None:
     """Sign a recall: the unit ends the deployment and erases it as soon as it has this. One signature is enough."""
-    keys.write_public(out, ordering.recall_of(open_base(base), unit, deployment, reason))
+    write_public(out, ordering.recall_of(open_base(base), unit, deployment, reason))
     _out.print(f"{out}: publish it to bluelamp/v1/{unit}/recall, or bring it to the unit's state folder as recall.json")
 
 

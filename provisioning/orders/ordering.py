@@ -24,6 +24,7 @@ from appliance.formats.preflight import KIND as PREFLIGHT
 from appliance.formats.preflight import Preflight
 from appliance.formats.recall import Recall
 from appliance.records import Record
+from appliance.storage.files import read_bounded
 from appliance.trust import envelope, keys
 from provisioning.base import Base
 from provisioning.lists import issue
@@ -188,4 +189,4 @@ def _first(error: ValidationError) -> str:
 
 def read_small(path: Path) -> bytes:
     """A signed document's bytes."""
-    return keys.read_bounded(path, envelope.DOCUMENT_BYTES)
+    return read_bounded(path, envelope.DOCUMENT_BYTES)

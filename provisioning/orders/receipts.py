@@ -15,7 +15,8 @@ from typing import Literal
 from appliance.errors import KeyFileError, SealError
 from appliance.formats.receipt import KIND, Receipt, read
 from appliance.limits import LIMITS
-from appliance.trust import envelope, keys
+from appliance.storage.files import read_bounded, write_public
+from appliance.trust import envelope
 from appliance.trust.audit import Anchor
 from provisioning.base import Base
 from provisioning.lists import issue
@@ -38,14 +39,14 @@ class Verdict:
 
 def take_in(base: Base, path: Path) -> Receipt:
     """Verify a receipt and keep it. Raises SealError or KeyFileError."""
-    blob = keys.read_bounded(path, LIMITS.envelope_bytes)
+    blob = read_bounded(path, LIMITS.envelope_bytes)
     receipt = verified(base, blob)
     match = [r for r in issue.records(base) if (r.unit, r.deployment) == (receipt.unit, receipt.deployment)]
     if not match:
         raise SealError(f"{path}: a receipt for {receipt.deployment} on {receipt.unit}, which this base did not issue")
     folder = base.folder / "receipts"
     folder.mkdir(exist_ok=True)
-    keys.write_public(folder / f"{receipt.deployment}.{receipt.unit}.json", blob)
+    write_public(folder / f"{receipt.deployment}.{receipt.unit}.json", blob)
     base.audit.add(
         "erasure", receipt.deployment, f"receipt of {receipt.unit}: {receipt.reason}, {len(receipt.files)} files"
     )
@@ -84,7 +85,7 @@ def own_anchors(base: Base) -> list[Anchor]:
 
 def _receipts(base: Base) -> Iterable[Receipt]:
     for path in sorted((base.folder / "receipts").glob("*.json")):
-        yield verified(base, keys.read_bounded(path, LIMITS.envelope_bytes))
+        yield verified(base, read_bounded(path, LIMITS.envelope_bytes))
 
 
 def _verdict(base: Base, versions: list[Issued], receipt: Receipt | None, now: float) -> Verdict:

@@ -15,7 +15,8 @@ from typer.main import get_command
 
 from appliance import config
 from appliance.cli import app
-from appliance.trust import admission, keys
+from appliance.storage.files import write_private
+from appliance.trust import admission
 from tests.support.paths import ROOT
 
 SYSTEMD = ROOT / "systemd"
@@ -203,7 +204,7 @@ def test_vision_without_its_credential_is_one_line_and_is_not_tried_again(
 ) -> None:
     """Locked keys and no passphrase delivered: nothing is scanned, and the service manager leaves it at that."""
     secret = tmp_path / "secret"
-    keys.write_private(secret, b"four random words here")
+    write_private(secret, b"four random words here")
     monkeypatch.setenv("BLUELAMP_PASSPHRASE_FILE", str(secret))
     admission.make_request(tmp_path / "keys", "unit", "van-1", sealing_keys=1, secret=secret.read_text())
     monkeypatch.delenv("BLUELAMP_PASSPHRASE_FILE")

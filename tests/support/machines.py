@@ -20,6 +20,7 @@ from securesystemslib.signer import CryptoSigner
 from appliance.courier.server import CourierSettings
 from appliance.identifiers import uuid7
 from appliance.records import Alert, Header, Health, Models, StageTimes
+from appliance.storage.files import write_private
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import TlsFiles
 from appliance.trust import keys, seal
@@ -47,7 +48,7 @@ class Machines:
         issued = self.ca.issue_cert(*(hosts or (name,)), common_name=name, not_after=not_after)
         self.ca.cert_pem.write_to_path(folder / "ca.crt")
         issued.cert_chain_pems[0].write_to_path(folder / "tls.crt")
-        keys.write_private(folder / "tls.key", issued.private_key_pem.bytes())
+        write_private(folder / "tls.key", issued.private_key_pem.bytes())
 
     @property
     def broker(self) -> BrokerFiles:

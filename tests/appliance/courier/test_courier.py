@@ -20,9 +20,9 @@ import trustme
 from appliance.courier.forward import SETTLE
 from appliance.courier.server import run_courier, spawn
 from appliance.errors import ConfigError, KeyFileError
+from appliance.storage.files import write_private
 from appliance.transport.mqtt import BrokerAddress
 from appliance.transport.tls import HUNG_UP
-from appliance.trust import keys
 from control.broker.broker import Broker, free_port
 from control.receive.inbox import Reason
 from tests.support.couriers import Listener, Settings, courier_in_thread, courier_process, linked, stored
@@ -269,7 +269,7 @@ def test_missing_or_mixed_tls_files_are_one_clear_error(
     machines: Machines, settings: Settings, shared_broker: Broker, tmp_path: Path
 ) -> None:
     machines.certify(tmp_path / "keys", UNIT)
-    keys.write_private(tmp_path / "keys" / "tls.key", (machines.folders["van-2"] / "tls.key").read_bytes())
+    write_private(tmp_path / "keys" / "tls.key", (machines.folders["van-2"] / "tls.key").read_bytes())
     with pytest.raises(KeyFileError, match="do not belong together"):
         run_courier(settings(shared_broker.address, tls=tls_of(tmp_path / "keys")))
     (tmp_path / "keys" / "tls.key").unlink()

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import BluelampError, KeyFileError, SealError
+from appliance.storage.files import read_record
 from appliance.trust import admission, envelope, keys
 from provisioning.authority import authority
 from provisioning.base import open_base
@@ -55,7 +56,7 @@ def test_an_admitted_unit_knows_authorities_quorum_and_control_room(bench: workb
 def test_a_request_cannot_present_another_machines_key(bench: workbench.Workbench, tmp_path: Path) -> None:
     """The request is signed by the key it presents: copying somebody's public identity is not enough."""
     mine = admission.make_request(tmp_path / "thief", "unit", "thief", sealing_keys=1)
-    stolen = keys.read_record(bench.unit / "identity.json", keys.Identity)
+    stolen = read_record(bench.unit / "identity.json", keys.Identity)
     request = admission.read_request(mine.read_bytes()).model_copy(update={"identity": stolen})
     blob = envelope.sign(request, admission.REQUEST, keys.signer_of(tmp_path / "thief"))
     with pytest.raises(SealError, match="not trusted"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import KeyFileError
+from appliance.storage.files import read_record
 from appliance.trust import admission, keys, locker
 
 SECRET = "four random words here"
@@ -37,7 +38,7 @@ def test_locked_keys_stand_nowhere_in_the_clear(tmp_path: Path, told: Path, lock
 
 def test_locked_keys_open_with_the_passphrase(told: Path, locked: Path) -> None:
     """The signing key that opens is the one the identity names."""
-    identity = keys.read_record(locked / "identity.json", keys.Identity)
+    identity = read_record(locked / "identity.json", keys.Identity)
     assert keys.signer_of(locked).public_key.keyid == identity.signing_key().keyid
 
 

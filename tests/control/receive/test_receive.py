@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from appliance.limits import LIMITS
 from appliance.records import Alert, CourierState
+from appliance.storage.files import write_public
 from appliance.transport.mqtt import BrokerAddress, Received, topic
 from appliance.trust import keys, seal
 from control.broker.broker import Broker
@@ -97,11 +98,11 @@ def newer_roster(machines: Machines, *units: str) -> Iterator[None]:
     roster = machines.keys(CONTROL).roster
     named = (*roster.units, *(machines.keys(unit).identity for unit in units))
     newer = roster.model_copy(update={"version": roster.version + 1, "units": named})
-    keys.write_public(folder / "roster.json", keys.sign_roster(newer, machines.keys("base").signer))
+    write_public(folder / "roster.json", keys.sign_roster(newer, machines.keys("base").signer))
     try:
         yield
     finally:
-        keys.write_public(folder / "roster.json", before)
+        write_public(folder / "roster.json", before)
 
 
 def test_an_alert_becomes_a_case_and_a_health_report_a_unit(office: Office, maker: AlertMaker) -> None:
@@ -253,10 +254,10 @@ def test_a_roster_that_does_not_verify_is_said_and_changes_nothing(
     folder = machines.folders[CONTROL]
     before = (folder / "roster.json").read_bytes()
     try:
-        keys.write_public(folder / "roster.json", before.replace(b"payload", b"payl0ad", 1))
+        write_public(folder / "roster.json", before.replace(b"payload", b"payl0ad", 1))
         office.take(maker.alert())
     finally:
-        keys.write_public(folder / "roster.json", before)
+        write_public(folder / "roster.json", before)
     assert office.sequences() == 1
     assert any("stays in use" in line for line in office.said)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from appliance.courier.server import CourierSettings
 from appliance.records import Alert
+from appliance.storage.files import write_public
 from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import keys
 from control.broker.broker import Broker
@@ -192,12 +193,12 @@ def test_a_unit_that_is_admitted_while_tail_runs_is_heard_without_a_restart(
             units = (*roster.units, machines.keys("van-x").identity)
             newer = roster.model_copy(update={"version": 2, "units": units})
             authority = machines.keys("base").signer
-            keys.write_public(folder / "roster.json", keys.sign_roster(newer, authority))
+            write_public(folder / "roster.json", keys.sign_roster(newer, authority))
             publish(machines, broker, "van-x", stranger.alert())
             eventually(lambda: listener.sequences == [1, 2])
             assert any("roster version 2" in line for line in listener.said)
     finally:
-        keys.write_public(folder / "roster.json", before)
+        write_public(folder / "roster.json", before)
 
 
 def test_session_names_cannot_be_guessed(machines: Machines) -> None:
