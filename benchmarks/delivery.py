@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from appliance.command_line import complain
-from appliance.courier.server import CourierSettings, spawn
+from appliance.courier.server import spawn
+from appliance.courier.settings import CourierSettings
 from appliance.errors import BluelampError, CourierError
 from appliance.records import Candidate, Models, Probe, Quality, Sighting
 from appliance.sockets.link import CourierLink

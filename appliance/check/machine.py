@@ -18,6 +18,7 @@ from appliance.check.line import Line, tried
 from appliance.config import BeaconPart, CameraPart, UnitConfig
 from appliance.confine import sandbox
 from appliance.confine.beacon import open_beacon
+from appliance.courier.settings import courier_settings
 from appliance.deployment import layout
 from appliance.errors import CaptureError, CourierError
 from appliance.recognition.detect import Detector
@@ -102,7 +103,7 @@ def _room(config: UnitConfig) -> str:
 
 
 def _broker(config: UnitConfig) -> str:
-    settings = layout.courier_settings(config)
+    settings = courier_settings(config)
     context, address = tls.tls_context(settings.tls), settings.broker
     tls.check_validity(settings.tls, time.time())
     try:

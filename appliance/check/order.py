@@ -13,8 +13,9 @@ from appliance.config import UnitConfig
 from appliance.deployment import arming, clock, layout
 from appliance.deployment import files as deployment
 from appliance.deployment.arming import Armed, Step
-from appliance.deployment.files import Recognisers, Site
+from appliance.deployment.files import Recognisers
 from appliance.deployment.place import GpsdPosition, PositionSource
+from appliance.deployment.site import Site, read_armed
 from appliance.formats import order
 from appliance.formats.order import Order
 from appliance.formats.watchlist import Watchlist
@@ -45,7 +46,7 @@ def lines(config: UnitConfig, folder: KeyFolder, packs: Recognisers, content: Wa
         yield _clock(clock.since_signed(time.time(), folder.roster.made), ordered=True)
         return
     _wait_for_fix(site.position)
-    armed, arming_line = tried("armed", lambda: deployment.read_armed(site, folder), _armed)
+    armed, arming_line = tried("armed", lambda: read_armed(site, folder), _armed)
     signage = {c.item: c for c in armed.signage} if armed else {}
     steps, step_line = tried("order", lambda: arming.check(
         deployment.gather(site, folder, packs, content, signage, time.time()))[1])  # fmt: skip

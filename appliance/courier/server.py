@@ -20,39 +20,22 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from appliance.command_line import complain
-from appliance.courier.forward import SETTLE, Forwarder
+from appliance.courier.forward import Forwarder
 from appliance.courier.outbox import Outbox, OutboxError
+from appliance.courier.settings import CourierSettings
 from appliance.errors import BluelampError, ConfigError, CourierError, SealError
 from appliance.limits import LIMITS
-from appliance.records import Record
 from appliance.sockets import link
 from appliance.sockets.link import Greeting, Hello, Reply
 from appliance.sockets.listen import Gate
 from appliance.transport import tls
-from appliance.transport.mqtt import BrokerAddress
 from appliance.trust import seal
 
 _CONNECTIONS = 4  # vision has one; a restarted one may overlap with its predecessor
 _IDLE_SECONDS = 3600.0
-
-
-class CourierSettings(Record):
-    """Everything the courier needs to know. It takes the three TLS files, not the key folder."""
-
-    unit: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,38}$")
-    broker: BrokerAddress
-    tls: tls.TlsFiles
-    socket: Path
-    outbox: Path
-    recall: Path | None = None  # where a recall that arrives is laid down for vision to judge
-    outbox_rows: int = Field(default=LIMITS.outbox_rows, ge=1, le=LIMITS.outbox_rows)
-    vision_uids: tuple[int, ...] = ()  # besides our own; where vision and courier are two system users
-    socket_mode: int = Field(default=0o600, ge=0o600, le=0o660)
-    flush_seconds: float = Field(default=6.0, ge=0, le=300)
-    settle_seconds: float = Field(default=SETTLE, ge=0, le=300)
 
 
 class Server:

@@ -19,10 +19,12 @@ from appliance.deployment import files as deployment
 from appliance.deployment import layout
 from appliance.deployment.arming import Confirmed, Step
 from appliance.deployment.blue_list import Pressed, PressLog
-from appliance.deployment.files import Recognisers, Site
+from appliance.deployment.files import Recognisers
+from appliance.deployment.site import Site
 from appliance.errors import ConfigError
 from appliance.formats import order
 from appliance.formats.order import Order, OrderError
+from appliance.formats.order_table import print_order
 from appliance.keeper.keeper import Keeper, keeper_of
 from appliance.limits import LIMITS
 from appliance.recognition import packs
@@ -128,16 +130,6 @@ def passes(config: Config = Path("unit.toml")) -> None:
         log.add(Pressed(time=time.time(), mark="false" if key == "f" else "passed"))
         count += 1
         _out.print(f"{count} logged")
-
-
-def print_order(rows: list[tuple[str, str]]) -> None:
-    """An order's rows as a table."""
-    table = Table(show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(name, text)
-    _out.print(table)
 
 
 def _show_steps(steps: list[Step]) -> None:

@@ -11,7 +11,6 @@ state/audit.log   the log of every act
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,56 +19,19 @@ from pathlib import Path
 from appliance.deployment import arming, clock
 from appliance.deployment.arming import Armed, Confirmed, Evidence, Permit, Step
 from appliance.deployment.clock import SteadyClock
-from appliance.deployment.place import PositionSource
+from appliance.deployment.site import Site, read_armed
 from appliance.errors import KeyFileError, PackError, WatchlistError
 from appliance.formats import recall, watchlist
 from appliance.formats.order import Order, OrderError
 from appliance.formats.performance import REPORT_BYTES
-from appliance.formats.receipt import Reason, Receipt
 from appliance.formats.watchlist import Watchlist
-from appliance.keeper import erasure
-from appliance.keeper.erasure import Ending
 from appliance.limits import LIMITS
 from appliance.recognition import calibration
 from appliance.recognition.packs import Pack
 from appliance.records import Models
 from appliance.storage.files import read_bounded, write_public
 from appliance.trust import audit, envelope, keys, seal
-from appliance.trust.audit import Audit
 
-
-@dataclass(frozen=True)
-class Site:
-    """Where a unit's files are, its position source where one is configured, the courier's folder where not `state`."""
-
-    key_folder: Path
-    watchlist: Path
-    order: Path
-    state: Path
-    position: PositionSource | None = None
-    courier: Path | None = None
-
-    @property
-    def armed(self) -> Path:
-        """The record of the arming."""
-        return self.state / "armed.json"
-
-    @property
-    def disarm(self) -> Path:
-        """The file whose presence stops the unit."""
-        return self.state / "disarm"
-
-    @property
-    def recall(self) -> Path:
-        """Where the courier puts what came as a recall."""
-        return (self.courier or self.state) / "recall.json"
-
-    def audit(self, folder: keys.KeyFolder) -> Audit:
-        """The unit's log."""
-        return Audit(self.state / "audit.log", folder.signer)
-
-
-Known = keys.KeyFolder | keys.PublicFolder
 """Enough to tell whether a deployment is over: who this unit is, and whom it trusts."""
 
 
@@ -157,54 +119,6 @@ def open_permit(
 
     steady = SteadyClock(now, time.monotonic())
     return Permit(current, steady, site.position, disarmed=disarmed, recalled=recalled)
-
-
-def due(site: Site, folder: Known, grace: float = 0.0) -> Reason | None:
-    """Why the armed deployment is over, as far as files and clock tell, or None. Raises OrderError: nothing is armed.
-
-    `grace` is how many seconds vision, which sees the same and knows the counts, has to end it first.
-    """
-    record = read_armed(site, folder)
-    if _age(site.disarm) >= grace:
-        return "disarmed"
-    found = recall.waiting(site.recall, folder.roster.authority_keys(), folder.identity.name, record.deployment)
-    if found is not None and _age(site.recall) >= grace:
-        return "recalled"
-    return "window-ended" if clock.reached(clock.read_point(), record.point) >= record.not_after + grace else None
-
-
-def finish(
-    site: Site, folder: keys.KeyFolder, reason: Reason, counts: dict[str, int] | None = None
-) -> tuple[Receipt, bytes]:
-    """End the armed deployment: erase, and return the receipt and its sealed form for the courier.
-
-    Raises OrderError where nothing is armed. A run that was cut off is finished by calling it again.
-    """
-    record = read_armed(site, folder)
-    later = sorted(site.watchlist.parent.glob(f"{site.watchlist.name}.next*"))
-    ending = Ending(
-        deployment=record.deployment, sealing_key=record.sealing_key, files=(site.watchlist, *later),
-        watchlist=record.watchlist, order=record.order, entries=record.entries, state=site.state,
-    )  # fmt: skip
-    if os.access(site.recall.parent, os.W_OK):  # where it is the courier's, its next recall replaces it
-        site.recall.unlink(missing_ok=True)
-    return erasure.erase(folder, ending, reason, site.audit(folder), counts)
-
-
-def _age(path: Path) -> float:
-    """Seconds since a file was made; less than any grace where there is none. A clock set back makes nothing young."""
-    try:
-        return abs(time.time() - path.stat().st_mtime)
-    except FileNotFoundError:
-        return float("-inf")
-
-
-def read_armed(site: Site, folder: Known) -> Armed:
-    """The record of the arming, by this unit's own signature. Raises OrderError."""
-    if not site.armed.exists():
-        raise OrderError("not armed; run: bluelamp-unit arm")
-    blob = read_bounded(site.armed, LIMITS.config_bytes)
-    return envelope.read(blob, arming.KIND, Armed, [folder.identity.signing_key()])
 
 
 def open_list(path: Path, folder: keys.KeyFolder, models: Models, now: float, least_version: int = 0) -> Watchlist:

@@ -6,18 +6,14 @@ Nothing heavy is imported here: courier, keeper and supervisor load neither a ne
 from __future__ import annotations
 
 import logging
-import os
 import pwd
 from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.config import UnitConfig
-from appliance.courier.server import CourierSettings
 from appliance.deployment import place
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site
 from appliance.sockets.link import make_folder
-from appliance.transport.mqtt import BrokerAddress
-from appliance.transport.tls import TlsFiles, common_name
 
 
 def socket_path(config: UnitConfig) -> Path:
@@ -45,17 +41,6 @@ def site_of(config: UnitConfig, position: str | None = None) -> Site | None:
     return Site(part.keys, part.watchlist, part.order, part.state, source, part.courier_folder)
 
 
-def courier_settings(config: UnitConfig) -> CourierSettings:
-    """What the courier needs: paths and the broker, no key that opens or signs anything but TLS."""
-    files = _tls_files(config.unit.keys)
-    return CourierSettings(
-        unit=common_name(files), tls=files, broker=BrokerAddress(host=config.broker.host, port=config.broker.port),
-        socket=socket_path(config), outbox=config.unit.courier_folder / "outbox.sqlite",
-        recall=config.unit.courier_folder / "recall.json", vision_uids=tuple(uids(config.unit.users)),
-        socket_mode=socket_mode(config),
-    )  # fmt: skip
-
-
 def prepare_state(config: UnitConfig) -> None:
     """Make the folders of state, courier and sockets where they are not there yet, private to this user."""
     for folder in (config.unit.state, config.unit.courier_folder, config.unit.sockets):
@@ -77,11 +62,3 @@ def uids(users: Iterable[str]) -> list[int]:
         except KeyError:
             logging.getLogger("bluelamp").warning("no user %s on this machine; 'users' under [unit] names it", name)
     return found
-
-
-def _tls_files(folder: Path) -> TlsFiles:
-    """The courier's three TLS files: from its systemd credentials where all are delivered, else the key folder."""
-    delivered = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"))
-    names = ("ca.crt", "tls.crt", "tls.key")
-    source = delivered if all((delivered / name).is_file() for name in names) else folder
-    return TlsFiles(ca=source / names[0], certificate=source / names[1], key=source / names[2])

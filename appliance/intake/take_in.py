@@ -24,10 +24,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from appliance.deployment import files as deployment
 from appliance.deployment import next_list
 from appliance.deployment.arming import Armed
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site, read_armed
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.formats import order, preflight, watchlist
 from appliance.formats.order import Order, OrderError
@@ -100,7 +99,7 @@ def take(delivery: Delivery, desk: Desk) -> Iterator[Verdict]:
 
     Raises IntakeError where a file cannot be written: what lies in its place is as it was.
     """
-    armed = deployment.read_armed(desk.site, desk.folder) if desk.site.armed.exists() else None
+    armed = read_armed(desk.site, desk.folder) if desk.site.armed.exists() else None
     for left in delivery.left:
         yield Verdict(left.name, "refused", left.why)
     yield from _rosters(_of("roster", delivery), desk, armed)

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.config import UnitConfig
-from appliance.deployment import files as deployment
 from appliance.deployment import layout
 from appliance.deployment.arming import Armed
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site, due, read_armed
 from appliance.errors import BluelampError, ConfigError, CourierError
 from appliance.keeper.erasure import SEALED
+from appliance.keeper.finish import finish
 from appliance.limits import LIMITS
 from appliance.sockets import link
 from appliance.sockets.ending import Answer, KeeperError, Over
@@ -52,7 +52,7 @@ class Keeper:
         with self._alone():
             if not self.site.armed.exists():
                 return Answer(ended=True)
-            armed = deployment.read_armed(self.site, keys.load_public(self.site.key_folder))
+            armed = read_armed(self.site, keys.load_public(self.site.key_folder))
             if over.deployment not in (None, armed.deployment):
                 error = f"{armed.deployment} is armed here, not {over.deployment}; disarm that one"
                 return Answer(ended=False, error=error)
@@ -66,14 +66,14 @@ class Keeper:
                 self.site.disarm.unlink(missing_ok=True)
                 return
             public = keys.load_public(self.site.key_folder)
-            reason = deployment.due(self.site, public, grace)
+            reason = due(self.site, public, grace)
             if reason is not None:
-                self._finish(deployment.read_armed(self.site, public), Over(reason=reason))
+                self._finish(read_armed(self.site, public), Over(reason=reason))
 
     def _finish(self, armed: Armed, over: Over) -> None:
         """The key first: that takes no passphrase, and the receipt, which does, can wait for one."""
         destroy(self.site.key_folder / "sealing" / f"{armed.sealing_key}.pem")
-        receipt, _ = deployment.finish(self.site, keys.load(self.site.key_folder), over.reason, over.counts)
+        receipt, _ = finish(self.site, keys.load(self.site.key_folder), over.reason, over.counts)
         count = len(receipt.files)
         self.say(f"{receipt.deployment} is over ({receipt.reason}): key and {count} sealed files destroyed")
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from appliance import config as configs
 from appliance.confine.beacon import open_beacon
 from appliance.courier.server import run_courier
+from appliance.courier.settings import courier_settings
 from appliance.deployment import layout
 from appliance.errors import CaptureError, CourierError
 from appliance.keeper.keeper import IDLE_SECONDS, Desk, keeper_of
@@ -91,7 +92,7 @@ def courier(config: Config = Path("unit.toml")) -> None:
     logging.basicConfig(level=logging.INFO, format="courier: %(message)s", stream=sys.stderr)
     stop = threading.Event()
     _on_signals(stop.set)
-    run_courier(layout.courier_settings(settings), stop=stop)
+    run_courier(courier_settings(settings), stop=stop)
 
 
 def keeper(

@@ -22,7 +22,7 @@ from appliance.config import UnitConfig
 from appliance.confine import sandbox
 from appliance.confine.beacon import BeaconError, open_beacon
 from appliance.courier import server as courier
-from appliance.courier.server import CourierSettings
+from appliance.courier.settings import CourierSettings, courier_settings
 from appliance.deployment import layout
 from appliance.errors import BluelampError
 from appliance.keeper.keeper import Desk, Keeper, keeper_of
@@ -93,7 +93,7 @@ class Supervisor:
 
     def __init__(self, config: UnitConfig, path: Path, say: Say, *, with_courier: bool = True) -> None:
         self._config, self._path, self._say = config, path, say
-        self._courier = CourierChild(layout.courier_settings(config), say) if with_courier else None
+        self._courier = CourierChild(courier_settings(config), say) if with_courier else None
         self._keeper = keeper_of(config, say) if config.unit.order is not None else None
         self._vision: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()

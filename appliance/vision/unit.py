@@ -23,9 +23,10 @@ from appliance.confine.watchdog import Watchdog
 from appliance.deployment import files as deployment
 from appliance.deployment.arming import Permit
 from appliance.deployment.blue_list import BlueList, PressLog, monitor
-from appliance.deployment.files import Recognisers, Site
+from appliance.deployment.files import Recognisers
 from appliance.deployment.layout import site_of, socket_path
 from appliance.deployment.next_list import ListWatch
+from appliance.deployment.site import Site
 from appliance.errors import ConfigError
 from appliance.formats import watchlist
 from appliance.formats.order import OrderError

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from appliance import published
+from appliance.formats import published
 from appliance.formats.order import Order
 from appliance.formats.receipt import Receipt
 from appliance.rates import share

@@ -5,7 +5,7 @@ Counts, rates, times and digests. No identifier of a reference, an alert or a me
 
 from __future__ import annotations
 
-from appliance.published import Published
+from appliance.formats.published import Published
 from appliance.rates import Share
 from appliance.records import Models, Record
 from control.report.agreement import Agreement

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from appliance.published import figures as published_figures
+from appliance.formats.published import figures as published_figures
 from appliance.recognition.calibration import Likelihood
 from provisioning.evaluation import calibrate, groups, intervals, likelihood, statistics
 from provisioning.evaluation.evaluate import GROUP_RATE, GROUP_SIZE, SIZES, Evaluation, Levelled

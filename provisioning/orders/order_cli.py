@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance.deployment.cli import print_order
 from appliance.errors import SealError
 from appliance.formats import order
+from appliance.formats.order_table import print_order
 from appliance.formats.performance import REPORT_BYTES
 from appliance.storage.files import read_bounded, write_public
 from appliance.times import utc

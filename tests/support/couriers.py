@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from appliance.courier.outbox import Outbox
-from appliance.courier.server import CourierSettings, run_courier, spawn
+from appliance.courier.server import run_courier, spawn
+from appliance.courier.settings import CourierSettings
 from appliance.pace import Wake
 from appliance.sockets.link import CourierLink
 from appliance.transport.mqtt import BrokerAddress, Connection, Handlers, Message, Peer, topic

@@ -17,7 +17,7 @@ import pytest
 import trustme
 from securesystemslib.signer import CryptoSigner
 
-from appliance.courier.server import CourierSettings
+from appliance.courier.settings import CourierSettings
 from appliance.identifiers import uuid7
 from appliance.records import Alert, Header, Health, Models, StageTimes
 from appliance.storage.files import write_private

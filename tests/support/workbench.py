@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from appliance.deployment.arming import Confirmed
-from appliance.deployment.files import Recognisers, Site
+from appliance.deployment.files import Recognisers
 from appliance.deployment.place import PositionSource
+from appliance.deployment.site import Site
 from appliance.formats import order
 from appliance.formats import preflight as preflights
 from appliance.recognition import packs

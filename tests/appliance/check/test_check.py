@@ -20,9 +20,10 @@ from appliance.check import order as check_order
 from appliance.check.line import Line
 from appliance.config import BeaconPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier.outbox import Outbox
-from appliance.courier.server import CourierSettings, run_courier
+from appliance.courier.server import run_courier
+from appliance.courier.settings import CourierSettings
 from appliance.deployment import files as deployment
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site
 from appliance.formats import order
 from appliance.limits import LIMITS
 from appliance.records import CameraHealth, Health, Image, StageTimes

@@ -17,13 +17,14 @@ from appliance.deployment import arming, clock, place
 from appliance.deployment import files as deployment
 from appliance.deployment.arming import Permit
 from appliance.deployment.clock import ClockPoint, SteadyClock
-from appliance.deployment.files import Site
 from appliance.deployment.next_list import ListWatch
 from appliance.deployment.place import FilePosition, Position
+from appliance.deployment.site import Site, read_armed
 from appliance.errors import BluelampError, ConfigError, WatchlistError
 from appliance.formats import recall
 from appliance.formats.order import OrderError
 from appliance.formats.recall import Recall
+from appliance.keeper.finish import finish
 from appliance.trust import admission, keys
 from provisioning.authority import authority
 from provisioning.moments import moment
@@ -205,7 +206,7 @@ def test_a_used_deployment_is_refused_a_second_time(bench: workbench.Workbench, 
     kept, listed = bench.root / "backup", site.watchlist.read_bytes()
     shutil.copytree(bench.unit, kept)
     arm(bench, site)
-    deployment.finish(site, bench.folder, "disarmed")
+    finish(site, bench.folder, "disarmed")
     shutil.copytree(kept, bench.unit, dirs_exist_ok=True)
     site.watchlist.write_bytes(listed)
     with pytest.raises(OrderError, match="step 3, deployment not used before: D-1 was used and ended here"):
@@ -225,7 +226,7 @@ def test_a_forged_arming_is_refused(bench: workbench.Workbench, site: Site) -> N
     arm(bench, site)
     from appliance.trust import envelope
 
-    record = deployment.read_armed(site, bench.folder)
+    record = read_armed(site, bench.folder)
     site.armed.write_bytes(envelope.sign(record, arming.KIND, bench.base.keys.signer))
     with pytest.raises(BluelampError, match="not trusted here"):
         permit(bench, site)

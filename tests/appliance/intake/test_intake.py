@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 
 from appliance.cli import app
 from appliance.deployment import files as deployment
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site
 from appliance.errors import BluelampError
 from appliance.intake import folder as intake_folder
 from appliance.intake import take_in
 from appliance.intake.folder import IntakeError, read_folder
 from appliance.intake.take_in import Desk, Verdict
+from appliance.keeper.finish import finish
 from appliance.limits import LIMITS
 from appliance.trust import audit, keys
 from provisioning.authority import authority
@@ -262,7 +263,7 @@ def test_an_order_whose_window_is_over_is_refused(bench: workbench.Workbench, si
 def test_a_deployment_that_ended_here_does_not_come_back(bench: workbench.Workbench, site: Site, stick: Path) -> None:
     bring(bench, site, stick)
     arm(bench, site)
-    deployment.finish(site, bench.folder, "disarmed")
+    finish(site, bench.folder, "disarmed")
     site.order.unlink()
     said = bring(bench, site, stick)
     assert "D-1 was used and ended here" in said["order.json"].text

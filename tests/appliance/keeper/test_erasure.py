@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from appliance.deployment import files as deployment
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site, read_armed
 from appliance.errors import BluelampError, KeyFileError, SealError, WatchlistError
 from appliance.formats.order import OrderError
 from appliance.formats.receipt import KIND, Receipt, read
 from appliance.keeper import erasure
+from appliance.keeper.finish import finish
 from appliance.limits import LIMITS
 from appliance.trust import audit, envelope, keys, seal
 from provisioning.orders import receipts
@@ -42,7 +43,7 @@ def test_no_copy_of_the_list_opens_after_the_end(bench: workbench.Workbench, sit
     """Crypto-erase: somebody kept the file; with the unit's whole folder it opens before the end and never after."""
     kept = site.watchlist.read_bytes()
     assert deployment.open_list(site.watchlist, bench.folder, bench.models, time.time())
-    deployment.finish(site, bench.folder, "window-ended")
+    finish(site, bench.folder, "window-ended")
     assert not site.watchlist.exists()
     site.watchlist.write_bytes(kept)
     with pytest.raises(WatchlistError, match="its key was destroyed"):
@@ -51,7 +52,7 @@ def test_no_copy_of_the_list_opens_after_the_end(bench: workbench.Workbench, sit
 
 def test_other_deployments_keys_stay(bench: workbench.Workbench, site: Site) -> None:
     before = set(bench.folder.sealing)
-    receipt, _ = deployment.finish(site, bench.folder, "disarmed")
+    receipt, _ = finish(site, bench.folder, "disarmed")
     assert before - set(bench.folder.sealing) == set(receipt.keys)
     assert len(receipt.keys) == 1
 
@@ -60,7 +61,7 @@ def test_the_receipt_says_what_was_destroyed(bench: workbench.Workbench, site: S
     """Digests and counts, nobody's name or template."""
     issued = bench.base.folder / "issued"
     digest = hashlib.sha256(site.watchlist.read_bytes()).hexdigest()
-    receipt, _ = deployment.finish(site, bench.folder, "window-ended", {"faces": 812, "alerts": 3})
+    receipt, _ = finish(site, bench.folder, "window-ended", {"faces": 812, "alerts": 3})
     assert receipt.files[0].sha256 == receipt.watchlist == digest
     assert (receipt.entries, receipt.counts) == (12, {"faces": 812, "alerts": 3})
     assert issued.exists()
@@ -68,7 +69,7 @@ def test_the_receipt_says_what_was_destroyed(bench: workbench.Workbench, site: S
 
 def test_the_control_room_opens_the_sealed_receipt(bench: workbench.Workbench, site: Site) -> None:
     """What it opens to is the signed document, which it may hand on to the base."""
-    receipt, sealed = deployment.finish(site, bench.folder, "disarmed")
+    receipt, sealed = finish(site, bench.folder, "disarmed")
     control = keys.load(bench.control)
     container = seal.take_apart(sealed, LIMITS.envelope_bytes)
     seal.verify(container, [bench.folder.signer.public_key])
@@ -76,9 +77,9 @@ def test_the_control_room_opens_the_sealed_receipt(bench: workbench.Workbench, s
 
 
 def test_a_second_end_finds_nothing_armed(bench: workbench.Workbench, site: Site) -> None:
-    deployment.finish(site, bench.folder, "disarmed")
+    finish(site, bench.folder, "disarmed")
     with pytest.raises(OrderError, match="not armed"):
-        deployment.finish(site, bench.folder, "disarmed")
+        finish(site, bench.folder, "disarmed")
 
 
 @pytest.mark.parametrize("step", ["_remove", "sealed_receipt"])
@@ -93,16 +94,16 @@ def test_a_cut_off_end_is_finished_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(erasure, step, fail)
         with pytest.raises(OSError, match="power"):
-            deployment.finish(site, bench.folder, "window-ended")
-    record = deployment.read_armed(site, bench.folder)
+            finish(site, bench.folder, "window-ended")
+    record = read_armed(site, bench.folder)
     assert record.sealing_key not in bench.folder.sealing
-    receipt, _ = deployment.finish(site, bench.folder, "window-ended")
+    receipt, _ = finish(site, bench.folder, "window-ended")
     assert receipt.keys == (record.sealing_key,)
 
 
 def received(bench: workbench.Workbench, site: Site) -> Path:
     """The deployment ended; its receipt lies here."""
-    deployment.finish(site, bench.folder, "window-ended")
+    finish(site, bench.folder, "window-ended")
     return site.state / "receipts" / "D-1.json"
 
 

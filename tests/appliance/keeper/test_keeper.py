@@ -20,9 +20,10 @@ from appliance import config
 from appliance.config import BrokerPart, CameraPart, UnitConfig, UnitPart
 from appliance.courier.outbox import Outbox
 from appliance.courier.server import run_courier
+from appliance.courier.settings import courier_settings
 from appliance.deployment import files as deployment
 from appliance.deployment import layout
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site, due, read_armed
 from appliance.errors import CourierError, KeyFileError
 from appliance.formats.receipt import read
 from appliance.keeper import keeper
@@ -71,7 +72,7 @@ def keeping(settings: UnitConfig) -> Keeper:
 @pytest.fixture
 def sealing_key(keeping: Keeper, bench: workbench.Workbench) -> str:
     """The key that has to go."""
-    return deployment.read_armed(keeping.site, bench.folder).sealing_key
+    return read_armed(keeping.site, bench.folder).sealing_key
 
 
 def end_window(site: Site, folder: keys.KeyFolder) -> None:
@@ -79,7 +80,7 @@ def end_window(site: Site, folder: keys.KeyFolder) -> None:
     from appliance.deployment import arming
     from appliance.trust import envelope
 
-    record = deployment.read_armed(site, folder)
+    record = read_armed(site, folder)
     over = record.model_copy(update={"not_after": time.time() - 60})
     site.armed.write_bytes(envelope.sign(over, arming.KIND, folder.signer))
 
@@ -157,7 +158,7 @@ def test_a_full_disk_does_not_keep_the_key(bench: workbench.Workbench, small_dis
     shutil.copytree(config_.unit.state, small_disk / "s")
     part = config_.unit.model_copy(update={"state": small_disk / "s"})
     keeping = keeper.keeper_of(config_.model_copy(update={"unit": part}), lambda line: None)
-    key = deployment.read_armed(keeping.site, bench.folder).sealing_key
+    key = read_armed(keeping.site, bench.folder).sealing_key
     end_window(keeping.site, bench.folder)
     (small_disk / "s" / "ending.lock").touch()
     filler = small_disk / "filler"
@@ -182,11 +183,11 @@ def test_a_clock_set_back_does_not_keep_a_window_open(keeping: Keeper, bench: wo
     from appliance.deployment import arming, clock
     from appliance.trust import envelope
 
-    record, now = deployment.read_armed(keeping.site, bench.folder), clock.read_point()
+    record, now = read_armed(keeping.site, bench.folder), clock.read_point()
     point = now.model_copy(update={"wall": now.wall + 3600})
     later = record.model_copy(update={"not_after": now.wall + 3599, "point": point})
     keeping.site.armed.write_bytes(envelope.sign(later, arming.KIND, bench.folder.signer))
-    assert deployment.due(keeping.site, bench.folder) == "window-ended"
+    assert due(keeping.site, bench.folder) == "window-ended"
 
 
 def test_an_armed_deployment_that_is_not_over_is_left_alone(keeping: Keeper, bench: workbench.Workbench) -> None:
@@ -303,7 +304,7 @@ def test_a_keeper_killed_at_any_moment_is_finished_by_the_next(shared: workbench
         bench = shared.copy(tmp_path / str(number))
         keeping = keeper.keeper_of(settings_of(bench), lambda line: None)
         folder = bench.folder
-        key = deployment.read_armed(keeping.site, folder).sealing_key
+        key = read_armed(keeping.site, folder).sealing_key
         end_window(keeping.site, folder)
         killed = killed_at(keeping, number)
         keeping.judge(0.0)
@@ -336,7 +337,7 @@ def test_a_receipt_no_courier_took_is_sent_later(keeping: Keeper, bench: workben
     sealed = keeping.site.state / "receipts" / "D-1.sealed"
     assert sealed.exists()
     stop = threading.Event()
-    chosen = layout.courier_settings(keeping.config).model_copy(update={"flush_seconds": 0.0})
+    chosen = courier_settings(keeping.config).model_copy(update={"flush_seconds": 0.0})
     courier = threading.Thread(target=run_courier, args=(chosen,), kwargs={"stop": stop, "say": lambda line: None})
     courier.start()
     eventually(chosen.socket.exists)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from appliance.courier import server as courier
-from appliance.courier.server import CourierSettings
+from appliance.courier.settings import CourierSettings
 from appliance.errors import BluelampError
 from appliance.services import supervise
 from appliance.services.supervise import RESTARTS, CourierChild, Ended, summary_of

@@ -17,7 +17,8 @@ import pytest
 
 from appliance.courier.forward import Forwarder
 from appliance.courier.outbox import Outbox
-from appliance.courier.server import CourierSettings, Server
+from appliance.courier.server import Server
+from appliance.courier.settings import CourierSettings
 from appliance.errors import CourierError
 from appliance.limits import LIMITS
 from appliance.records import Header

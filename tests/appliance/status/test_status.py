@@ -16,7 +16,7 @@ from appliance.cli import app
 from appliance.config import CameraPart, UnitConfig, UnitPart
 from appliance.deployment import arming
 from appliance.deployment import files as deployment
-from appliance.deployment.files import Site
+from appliance.deployment.site import Site
 from appliance.rates import share
 from appliance.records import CameraHealth, Health, StageTimes
 from appliance.sockets import health as figures

@@ -22,6 +22,7 @@ from appliance.attest.places import Hunt
 from appliance.attest.stage import vision_of
 from appliance.attest.tap import Tap
 from appliance.courier import server as courier
+from appliance.courier.settings import courier_settings
 from appliance.deployment import layout
 from demo import rehearsal
 from demo.run import ASSETS
@@ -65,7 +66,7 @@ def test_a_crashed_vision_leaves_no_core_file_and_no_face(tmp_path: Path) -> Non
     rehearsal.seal_list(prepared, "CRASH-1", fpir=1e-3)
     back = config.load(unit_toml(prepared, "back"))
     layout.prepare_state(back)
-    post = courier.spawn(layout.courier_settings(back))
+    post = courier.spawn(courier_settings(back))
     while not layout.socket_path(back).exists():
         assert post.poll() is None
         time.sleep(0.02)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from appliance.courier.server import CourierSettings
+from appliance.courier.settings import CourierSettings
 from appliance.records import Alert
 from appliance.storage.files import write_public
 from appliance.transport.mqtt import BrokerAddress

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance import published
 from appliance.errors import ConfigError
-from appliance.formats import performance
+from appliance.formats import performance, published
 from appliance.recognition import normalise
 from appliance.recognition.calibration import Calibration
 from appliance.recognition.embed import unit

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from appliance.deployment.site import Site
 from appliance.errors import EnrolmentError
 from appliance.formats import preflight as records
 from appliance.formats.preflight import Preflight
@@ -97,7 +98,7 @@ def test_raised_thresholds_reach_the_unit(bench: workbench.Workbench) -> None:
     bench.issue("D-1", **{"R-00003": 0.91})
     from appliance.deployment import files as deployment
 
-    site = deployment.Site(bench.unit, bench.root / "list.watchlist", bench.root / "none", bench.root / "state")
+    site = Site(bench.unit, bench.root / "list.watchlist", bench.root / "none", bench.root / "state")
     content = deployment.open_list(site.watchlist, bench.folder, bench.models, bench.now)
     row = [e.reference_identifier for e in content.manifest.entries].index("R-00003")
     assert content.threshold(row) == 0.91
