@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from starlette.responses import JSONResponse, Response
 
-from control.cases.adjudication import GROUPS, CaseView, visible
+from control.cases.adjudication import GROUPS, JUDGES, CaseView, visible
 from control.records import NOTE, Case, Member, Outcome, State, Verdict
 from control.web import words
 from control.web.guard import Console, Visit, WebError
@@ -32,14 +32,14 @@ _DONE = 12  # rows of what is over; the log and the report have the rest
 
 
 def queue(console: Console, visit: Visit) -> Response:
-    """Every list, the newest rows first, and how many there are in all."""
-    ledger, now = console.room.ledger, time.time()
-    places, counts = _places(console), ledger.counts()
+    """Every list and how many there are in all. `asked` of these wait for this member, the soonest to end first."""
+    now, member, limit = time.time(), visit.member, console.settings.queue
+    places, counts = _places(console), console.room.ledger.counts()
     lists = {}
     for name, states in _LISTS:
-        found = ledger.cases(states=states, limit=_DONE if name == "done" else console.settings.queue)
-        rows = [_row(visible(case, visit.member, now), visit.member, places) for case in found]
-        lists[name] = {"rows": rows, "total": sum(counts.get(state, 0) for state in states)}
+        found, asked = _found(console, states, member, _DONE if name == "done" else limit)
+        rows = [_row(visible(case, member, now), member, places) for case in found]
+        lists[name] = {"rows": rows, "total": sum(counts.get(state, 0) for state in states), "asked": asked}
     return JSONResponse({"now": now, "lists": lists, "broker": _broker(console)})
 
 
@@ -103,6 +103,16 @@ def engage(console: Console, visit: Visit) -> Response:
     told = recorded if outcome == "mistaken" else {}
     case = console.room.ledger.engage(visit.named("alert"), visit.member, outcome, _text(visit, "followed"), told)
     return _answer(console, visit, case)
+
+
+def _found(console: Console, states: tuple[State, ...], member: Member, limit: int) -> tuple[list[Case], int]:
+    """A list's cases, and how many of all its cases wait for this member."""
+    ledger = console.room.ledger
+    if states not in (("waiting",), ("disputed",)):
+        return ledger.cases(states=states, limit=limit), 0
+    cases, unanswered = ledger.open_cases(states[0], member, limit)
+    asks = member.role in (JUDGES if states[0] == "waiting" else ("supervisor",))
+    return cases, unanswered if asks else 0
 
 
 def may_see(case: Case, member: Member) -> bool:

@@ -49,7 +49,7 @@ function show({ now, lists, broker }) {
   }
   first = false;
   mark(desk, "data-empty", queue.rows.size === 0);
-  const waiting = asked.length + Math.max(0, lists.waiting.total - lists.waiting.rows.length);
+  const waiting = lists.waiting.asked + lists.disputed.asked;
   document.title = `${waiting && scope !== "one" ? `(${waiting}) ` : ""}${$("h1").textContent} · Bluelamp`;
   brokerWords(broker);
   choose();

@@ -401,9 +401,19 @@ def test_groups_are_recorded_on_mistakes_only_and_from_the_closed_list(console: 
     assert engagement is not None and engagement.recorded == {"sex": "female"}
 
 
-def test_the_queue_shows_the_newest_and_counts_the_rest(console: Console) -> None:
-    for _ in range(7):
-        newest = console.alert()
-    lists = console.visitor("ann", queue=3).get("/api/queue").json()["lists"]
-    assert (len(lists["waiting"]["rows"]), lists["waiting"]["total"]) == (3, 7)
-    assert lists["waiting"]["rows"][0]["alert_id"] == newest
+def test_the_queue_shows_first_what_ends_soonest_and_waits_for_this_member_and_counts_the_rest(
+    machines: Machines, tmp_path: Path
+) -> None:
+    console = Console(tmp_path / "two", machines)
+    console.ordered(adjudicators=2)
+    alerts = [console.alert() for _ in range(7)]
+    ann = console.visitor("ann", queue=3)
+    first = ann.get("/api/queue").json()["lists"]["waiting"]
+    assert ([row["alert_id"] for row in first["rows"]], first["total"], first["asked"]) == (alerts[:3], 7, 7)
+    for alert in alerts[:2] + alerts[4:]:
+        see(ann, alert)
+        assert ann.post(f"/api/cases/{alert}/judge", {"verdict": "same"}).status_code == 200
+    then = ann.get("/api/queue").json()["lists"]["waiting"]
+    assert ([row["alert_id"] for row in then["rows"]][:2], then["total"], then["asked"]) == (alerts[2:4], 7, 2)
+    assert console.visitor("vic").get("/api/queue").json()["lists"]["waiting"]["asked"] == 0
+    console.close()
