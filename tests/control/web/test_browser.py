@@ -296,6 +296,21 @@ def test_engaging_asks_once_more_and_what_followed_is_recorded(house: House) -> 
         assert page.evaluate("window.ran") is None
 
 
+def test_while_the_next_pair_is_on_its_way_no_key_answers_it_or_the_pair_before(house: House) -> None:
+    first, second = house.alert(), house.alert()
+    ann = house.page("ann")
+    for alert in (second, first):  # the browser has seen both pairs
+        choose(ann, alert)
+        ann.wait_for_selector(".answer:enabled")
+    ann.route(f"**/api/cases/{second}", lambda route: (time.sleep(1.5), route.continue_()))
+    ann.click(f'li[data-alert="{second}"] button', no_wait_after=True)
+    ann.keyboard.press("3")
+    ann.keyboard.press("1")
+    assert not ann.is_visible("#confirm")
+    for alert in (first, second):
+        assert house.room.ledger.case(alert).judgements == ()
+
+
 def test_a_slip_is_taken_back_with_one_key(house: House) -> None:
     alert = house.alert()
     ann = house.page("ann")

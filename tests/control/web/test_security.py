@@ -417,3 +417,23 @@ def test_the_queue_shows_first_what_ends_soonest_and_waits_for_this_member_and_c
     assert ([row["alert_id"] for row in then["rows"]][:2], then["total"], then["asked"]) == (alerts[2:4], 7, 2)
     assert console.visitor("vic").get("/api/queue").json()["lists"]["waiting"]["asked"] == 0
     console.close()
+
+
+@pytest.mark.parametrize("name", ["alert", "probe", "reference"])
+def test_an_answer_to_another_pair_than_the_one_on_the_screen_is_refused(console: Console, name: str) -> None:
+    ann, alert = console.visitor("ann"), console.alert()
+    other = console.alert(chip=None, reference_identifier="R-2")
+    see(ann, alert)
+    before = ann.on_screen(other)[name]
+    refused = ann.post(f"/api/cases/{alert}/judge", {"verdict": "not-same", name: before})
+    assert (refused.status_code, "not the pair" in refused.json()["error"]) == (409, True)
+    assert console.room.ledger.case(alert).judgements == ()
+    assert ann.post(f"/api/cases/{alert}/judge", {"verdict": "not-same"}).status_code == 200
+
+
+def test_a_picture_other_than_the_one_the_page_names_is_not_served(console: Console) -> None:
+    ann, alert = console.visitor("ann"), console.alert()
+    for side in ("probe", "reference"):
+        named = ann.on_screen(alert)[side]
+        assert ann.get(f"/api/cases/{alert}/{side}?digest={named}").status_code == 200
+        assert ann.get(f"/api/cases/{alert}/{side}?digest={'0' * 64}").status_code == 409
