@@ -149,6 +149,8 @@ def _from_the_screen(console: Console, visit: Visit) -> None:
     pair = {"alert": case.alert_id, **_pictures(console, case)}
     if any(visit.fields.get(name) != value for name, value in pair.items()):
         raise WebError(409, "this is not the pair that was on your screen; look at it again, then answer")
+    if visit.fields.get("verdict") == "same" and not pair["reference"]:
+        raise WebError(409, "there is no reference picture to compare with, so nobody can say the same")
 
 
 def _as_asked(visit: Visit, picture: bytes) -> None:

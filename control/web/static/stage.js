@@ -117,7 +117,10 @@ export class Stage {
     const both = this.seen.size === 2 && this.element.dataset.alert === this.id;
     mark($(".pair", this.element), "data-shown", both);
     const live = this.detail && (this.detail.may_judge || this.detail.may_rule) && now() < this.detail.stale_after;
-    for (const button of $$(".answer", this.element)) button.disabled = !(both && live) || this.busy === true;
+    for (const button of $$(".answer", this.element)) {
+      const compared = button.dataset.verdict !== "same" || Boolean(this.detail?.pictures.reference);
+      button.disabled = !(both && live && compared) || this.busy === true;
+    }
   }
 
   update(detail) {

@@ -437,3 +437,25 @@ def test_a_picture_other_than_the_one_the_page_names_is_not_served(console: Cons
         named = ann.on_screen(alert)[side]
         assert ann.get(f"/api/cases/{alert}/{side}?digest={named}").status_code == 200
         assert ann.get(f"/api/cases/{alert}/{side}?digest={'0' * 64}").status_code == 409
+
+
+def test_nobody_says_the_same_without_a_reference_picture(console: Console) -> None:
+    alert = console.alert(reference_identifier="R-9")
+    ann = console.visitor("ann")
+    ann.get(f"/api/cases/{alert}/probe")
+    refused = ann.post(f"/api/cases/{alert}/judge", {"verdict": "same"})
+    assert (refused.status_code, "no reference picture" in refused.json()["error"]) == (409, True)
+    assert ann.post(f"/api/cases/{alert}/judge", {"verdict": "possibly"}).status_code == 200
+    sue = console.visitor("sue")
+    sue.get(f"/api/cases/{alert}/probe")
+    assert sue.post(f"/api/cases/{alert}/rule", {"verdict": "same"}).status_code == 409
+
+
+def test_who_was_reset_signs_in_at_once_although_the_account_was_braked(console: Console) -> None:
+    ann = console.visitor()
+    while ann.sign_in("ann", "a wrong password").status_code == 401:
+        pass
+    token = console.room.people.reset("ann")
+    fresh = {"token": token, "password": PASSWORD, "again": PASSWORD}
+    assert ann.post("/welcome", fresh).status_code == 303
+    assert ann.sign_in("ann").status_code == 303
