@@ -120,7 +120,7 @@ function confirm(detail) {
   $("#confirm-two").hidden = !(detail.required > 1 && detail.may_judge);
   $("#confirm-one").hidden = detail.required > 1 && detail.may_judge;
   dialog.showModal();
-  $("#confirm-yes").focus();
+  $("#confirm-no").focus(); // Enter by reflex sends nobody
   return new Promise((resolve) => {
     const done = (said) => {
       resolve(said);

@@ -279,7 +279,12 @@ def test_engaging_asks_once_more_and_what_followed_is_recorded(house: House) -> 
     assert "once officers are sent" in vic.inner_text(".pair")
     assert house.room.ledger.case(alert).state == "waiting"
     ann.keyboard.press("3")
+    ann.wait_for_selector("#confirm[open]")
     ann.keyboard.press("Enter")
+    ann.wait_for_selector("#confirm", state="hidden")
+    assert house.room.ledger.case(alert).judgements == ()
+    ann.keyboard.press("3")
+    ann.click("#confirm-yes")
     ann.wait_for_selector('.result[data-state="engage"]')
     vic.wait_for_selector(".pair img:visible >> nth=1")  # a viewer sees the pair now: officers are sent
     assert not vic.is_visible(".followed") and not vic.is_visible(".answer")
@@ -338,7 +343,7 @@ def test_two_adjudicators_are_blind_to_each_other_and_a_supervisor_rules(house: 
     assert sue.is_visible("text=Nothing to rule on")
     bob.keyboard.press("3")
     assert "A second adjudicator is asked" in bob.inner_text("#confirm")
-    bob.keyboard.press("Enter")
+    bob.click("#confirm-yes")
     sue.wait_for_selector("text=You rule")
     assert "ears differ" not in sue.inner_text("#main")
     assert not sue.is_visible('.answer[data-verdict="possibly"]')
