@@ -19,6 +19,12 @@ _PLAIN = (
 )  # fmt: skip
 _INSERT = (*_PLAIN, "notes", "identifier", "probe")
 _AT_ONCE = 500  # SQLite's oldest limit on the parameters of a query is 999
+_OVER_FOR = (
+    "(EXISTS (SELECT 1 FROM judgements j WHERE j.alert_id = cases.alert_id AND j.by = ? AND j.undone IS NULL) "
+    "OR stale_after <= ?)"
+)
+OPEN_FIRST = f"WHERE state = ? ORDER BY {_OVER_FOR}, stale_after, number LIMIT ?"
+COUNT_UNANSWERED = f"SELECT count(*) FROM cases WHERE state = ? AND NOT {_OVER_FOR}"
 KeyOf = Callable[[str], "DataKey | None"]  # the open key of an alert's record; None once erased, or where only counted
 
 

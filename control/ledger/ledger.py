@@ -85,6 +85,18 @@ class Ledger(LedgerBase):
         where = f"WHERE {' AND '.join(clauses)} ORDER BY number DESC LIMIT ?"
         return self._file.read(lambda db: case_rows.find(db, self._key_of(db), where, (*values, limit)))
 
+    def open_cases(self, state: State, member: Member, limit: int) -> tuple[list[Case], int]:
+        """Undecided cases: those without this member's answer first, the soonest to end first; how many of those."""
+
+        def work(db: sqlite3.Connection) -> tuple[list[Case], int]:
+            return (
+                case_rows.find(db, self._key_of(db), case_rows.OPEN_FIRST, (state, member.name, now, limit)),
+                db.execute(case_rows.COUNT_UNANSWERED, (state, member.name, now)).fetchone()[0],
+            )
+
+        now = self._clock()
+        return self._file.read(work)
+
     def counts(self) -> dict[State, int]:
         """How many cases there are of each state; states of none are left out."""
         return dict(

@@ -1,7 +1,8 @@
 """Passwords: which are good enough, what a guess costs, and whether one is right.
 
-Argon2id with 64 MiB, 3 passes, 4 lanes: RFC 9106's second recommended option, for machines without 2 GiB to spare. At
-most two at a time, so that a flood of sign-ins cannot take the machine's memory.
+Argon2id with 64 MiB, 3 passes, 1 lane: the memory of RFC 9106's second recommended option, for machines without 2 GiB
+to spare. Two computations with several lanes at once block each other for good in OpenSSL's thread pool. So a hash has
+one lane, and a process computes one hash at a time: hashes from before still have four lanes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from appliance.errors import BluelampError
 
 LEAST, MOST = 12, 128  # characters
 _DIFFERENT = 5  # characters that differ, at least
-_AT_ONCE = 2
 _WAIT = 5.0  # seconds; somebody who signs in waits no longer for others
+_TURN = threading.Lock()  # of the whole process, as the thread pool is
 
 
 class PeopleError(BluelampError):
@@ -38,7 +39,7 @@ class Cost:
 
     memory_kib: int = 65536
     passes: int = 3
-    lanes: int = 4
+    lanes: int = 1
 
 
 class Passwords:
@@ -46,12 +47,11 @@ class Passwords:
 
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
-        self._room = threading.BoundedSemaphore(_AT_ONCE)
 
     def hash(self, password: str) -> str:
         """A new hash with its own salt, in PHC form."""
         cost = self._cost
-        with self._slot():
+        with self._turn():
             return Argon2id(
                 salt=os.urandom(16), length=32, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib
             ).derive_phc_encoded(_bytes(password))
@@ -61,7 +61,7 @@ class Passwords:
         if len(password) > MOST:
             return False
         nobodys = self._nobody  # made before either kind of name is looked at, so that it tells nothing
-        with self._slot():
+        with self._turn():
             try:
                 Argon2id.verify_phc_encoded(_bytes(password), stored or nobodys)
             except InvalidKey:
@@ -78,14 +78,14 @@ class Passwords:
         return self.hash(secrets.token_hex(16))
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
-        """Room for one password's memory. A flood of guesses must not hold every thread of the service."""
-        if not self._room.acquire(timeout=_WAIT):
+    def _turn(self) -> Iterator[None]:
+        """One turn to compute. A flood of guesses must not hold every thread of the service."""
+        if not _TURN.acquire(timeout=_WAIT):
             raise PeopleError("too many are signing in at once; try again in a moment")
         try:
             yield
         finally:
-            self._room.release()
+            _TURN.release()
 
 
 def acceptable(password: str, name: str) -> str:

@@ -7,13 +7,14 @@ one line of the log, written before the first byte goes.
 from __future__ import annotations
 
 import base64
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from starlette.responses import JSONResponse, Response
 
-from control.cases.adjudication import GROUPS, CaseView, visible
+from control.cases.adjudication import GROUPS, JUDGES, CaseView, visible
 from control.records import NOTE, Case, Member, Outcome, State, Verdict
 from control.web import words
 from control.web.guard import Console, Visit, WebError
@@ -32,14 +33,14 @@ _DONE = 12  # rows of what is over; the log and the report have the rest
 
 
 def queue(console: Console, visit: Visit) -> Response:
-    """Every list, the newest rows first, and how many there are in all."""
-    ledger, now = console.room.ledger, time.time()
-    places, counts = _places(console), ledger.counts()
+    """Every list and how many there are in all. `asked` of these wait for this member, the soonest to end first."""
+    now, member, limit = time.time(), visit.member, console.settings.queue
+    places, counts = _places(console), console.room.ledger.counts()
     lists = {}
     for name, states in _LISTS:
-        found = ledger.cases(states=states, limit=_DONE if name == "done" else console.settings.queue)
-        rows = [_row(visible(case, visit.member, now), visit.member, places) for case in found]
-        lists[name] = {"rows": rows, "total": sum(counts.get(state, 0) for state in states)}
+        found, asked = _found(console, states, member, _DONE if name == "done" else limit)
+        rows = [_row(visible(case, member, now), member, places) for case in found]
+        lists[name] = {"rows": rows, "total": sum(counts.get(state, 0) for state in states), "asked": asked}
     return JSONResponse({"now": now, "lists": lists, "broker": _broker(console)})
 
 
@@ -58,6 +59,7 @@ def probe(console: Console, visit: Visit) -> Response:
     picture = console.room.ledger.probe(case.alert_id)
     if picture is None:
         raise WebError(404, "there is no picture: the order keeps faces off alerts, or it was erased")
+    _as_asked(visit, picture)
     console.room.audit(visit.member.name).add("consultation", f"alert:{case.alert_id}", "probe")
     console.room.ledger.first_seen(case.alert_id, visit.member)
     return Response(picture, media_type="image/jpeg")
@@ -69,13 +71,16 @@ def reference(console: Console, visit: Visit) -> Response:
     found = console.room.ledger.reference_of(case.alert_id)
     if found is None or found.picture is None:
         raise WebError(404, "the reference's picture was deleted, or never came here")
+    picture = base64.b64decode(found.picture)
+    _as_asked(visit, picture)
     console.room.audit(visit.member.name).add("consultation", f"alert:{case.alert_id}", "reference")
-    return Response(base64.b64decode(found.picture), media_type="image/jpeg")
+    return Response(picture, media_type="image/jpeg")
 
 
 def judge(console: Console, visit: Visit) -> Response:
     """A member's answer."""
     verdict = cast(Verdict, _one_of(visit, "verdict", words.VERDICTS))
+    _from_the_screen(console, visit)
     case = console.room.ledger.judge(visit.named("alert"), visit.member, verdict, _text(visit, "note"))
     return _answer(console, visit, case)
 
@@ -83,6 +88,7 @@ def judge(console: Console, visit: Visit) -> Response:
 def rule(console: Console, visit: Visit) -> Response:
     """A supervisor's last word."""
     verdict = cast(Verdict, _one_of(visit, "verdict", ("same", "not-same")))
+    _from_the_screen(console, visit)
     case = console.room.ledger.rule(visit.named("alert"), visit.member, verdict, _text(visit, "note"))
     return _answer(console, visit, case)
 
@@ -105,6 +111,16 @@ def engage(console: Console, visit: Visit) -> Response:
     return _answer(console, visit, case)
 
 
+def _found(console: Console, states: tuple[State, ...], member: Member, limit: int) -> tuple[list[Case], int]:
+    """A list's cases, and how many of all its cases wait for this member."""
+    ledger = console.room.ledger
+    if states not in (("waiting",), ("disputed",)):
+        return ledger.cases(states=states, limit=limit), 0
+    cases, unanswered = ledger.open_cases(states[0], member, limit)
+    asks = member.role in (JUDGES if states[0] == "waiting" else ("supervisor",))
+    return cases, unanswered if asks else 0
+
+
 def may_see(case: Case, member: Member) -> bool:
     """Whether this member has need of the faces: who judges; a viewer once officers are sent; an auditor never."""
     if member.role == "viewer":
@@ -120,6 +136,33 @@ def _seen(console: Console, visit: Visit) -> Case:
     return case
 
 
+def _pictures(console: Console, case: Case) -> dict[str, str]:
+    """The SHA-256 of each picture of the pair; empty where there is none."""
+    found = console.room.ledger.reference_of(case.alert_id)
+    reference = base64.b64decode(found.picture) if found and found.picture else None
+    return {"probe": _digest(console.room.ledger.probe(case.alert_id)), "reference": _digest(reference)}
+
+
+def _from_the_screen(console: Console, visit: Visit) -> None:
+    """An answer names the alert and both pictures that were on the screen; any other pair is refused."""
+    case = console.room.ledger.case(visit.named("alert"))
+    pair = {"alert": case.alert_id, **_pictures(console, case)}
+    if any(visit.fields.get(name) != value for name, value in pair.items()):
+        raise WebError(409, "this is not the pair that was on your screen; look at it again, then answer")
+    if visit.fields.get("verdict") == "same" and not pair["reference"]:
+        raise WebError(409, "there is no reference picture to compare with, so nobody can say the same")
+
+
+def _as_asked(visit: Visit, picture: bytes) -> None:
+    """Refuse a picture that is not the one the page names: the page answers for what it named."""
+    if visit.request.query_params.get("digest", _digest(picture)) != _digest(picture):
+        raise WebError(409, "this picture has changed; choose the alert once more")
+
+
+def _digest(picture: bytes | None) -> str:
+    return hashlib.sha256(picture).hexdigest() if picture else ""
+
+
 def _answer(console: Console, visit: Visit, case: Case) -> Response:
     now, view = time.time(), visible(case, visit.member, time.time())
     reference = console.room.ledger.reference_of(case.alert_id)
@@ -128,6 +171,7 @@ def _answer(console: Console, visit: Visit, case: Case) -> Response:
     whole |= {
         "now": now,
         "faces": may_see(case, visit.member),
+        "pictures": _pictures(console, case) if may_see(case, visit.member) else {},
         "quality_word": words.quality(case.quality),
         "warnings": words.warnings(case.quality, case.interocular, case.notes, reference, now),
         "image_date": reference.image_date if reference else "",

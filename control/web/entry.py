@@ -69,6 +69,7 @@ def welcome(console: Console, visit: Visit) -> Response:
         member = people.accept(token, password, name)
     except PeopleError as refusal:
         return _welcome(console, visit, str(refusal), 409)
+    console.by_account.clear(member.name)  # whoever was reset may sign in at once
     console.room.audit(member.name).add("alteration", f"account:{member.name}", f"chose a password, role {member.role}")
     return RedirectResponse("/sign-in", 303)
 

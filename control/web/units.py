@@ -120,8 +120,16 @@ def _state(view: UnitView) -> Figure:
         return Figure(key, "unknown", "On no roster" if view.quarantined else "No report yet", view.quarantined > 0)
     if view.courier is not None and view.courier.state == "offline":
         return Figure(key, "offline", f"Out of reach, was {view.health.state}", True)
+    faults = _faults(view.health)
+    if view.health.state == "armed" and faults:
+        return Figure(key, "faulty", f"Armed, {faults} fault{'' if faults == 1 else 's'}", True)
     name = {"armed": "Armed", "disarmed": "Not armed", "ended": "Ended"}[view.health.state]
     return Figure(key, view.health.state, name)
+
+
+def _faults(health: Health) -> int:
+    """How many cameras do not run, and a beacon that is dark."""
+    return sum(_camera("", camera).alarm for camera in health.cameras) + (health.beacon == "dark")
 
 
 def _left(order: Order | None, now: float) -> tuple[str, bool]:

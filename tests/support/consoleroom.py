@@ -109,7 +109,14 @@ class Visitor:
         """Send a form from a page of the console."""
         manners = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin", "x-csrf-token": self.token()}
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.post(path, data=fields or {}, headers={**manners, **given}, follow_redirects=False)
+        shown = self.on_screen(path.split("/")[3]) if path.endswith(("/judge", "/rule")) else {}
+        return self.client.post(
+            path, data={**shown, **(fields or {})}, headers={**manners, **given}, follow_redirects=False
+        )
+
+    def on_screen(self, alert: str) -> dict[str, str]:
+        """What an answer says of the pair that the member's page shows."""
+        return {"alert": alert, **self.get(f"/api/cases/{alert}").json().get("pictures", {})}
 
     def sign_in(self, name: str, password: str = PASSWORD) -> Any:
         """Through the form."""

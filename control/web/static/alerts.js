@@ -49,7 +49,7 @@ function show({ now, lists, broker }) {
   }
   first = false;
   mark(desk, "data-empty", queue.rows.size === 0);
-  const waiting = asked.length + Math.max(0, lists.waiting.total - lists.waiting.rows.length);
+  const waiting = lists.waiting.asked + lists.disputed.asked;
   document.title = `${waiting && scope !== "one" ? `(${waiting}) ` : ""}${$("h1").textContent} · Bluelamp`;
   brokerWords(broker);
   choose();
@@ -120,7 +120,7 @@ function confirm(detail) {
   $("#confirm-two").hidden = !(detail.required > 1 && detail.may_judge);
   $("#confirm-one").hidden = detail.required > 1 && detail.may_judge;
   dialog.showModal();
-  $("#confirm-yes").focus();
+  $("#confirm-no").focus(); // Enter by reflex sends nobody
   return new Promise((resolve) => {
     const done = (said) => {
       resolve(said);

@@ -1,4 +1,4 @@
-// The lists of alerts: the newest rows, the rest counted. Rows are kept and moved, never built anew, so that focus stays.
+// The lists of alerts: the rows that end soonest, the rest counted. Rows are kept and moved, never built anew, so that focus stays.
 
 import { now } from "./api.js";
 import { $, copy, duration, mark, say, setIcon } from "./dom.js";
@@ -9,12 +9,12 @@ const MARKS = { waiting: "disc", disputed: "diamond", engage: "arrow", dismissed
 const LISTS = {
   all: [
     ["Officers are sent", "engage", () => true],
-    ["Your answer is asked", "waiting", (row) => row.may_judge],
-    ["Waits for others", "waiting", (row) => !row.may_judge],
+    ["Your answer is asked", "waiting", (row) => row.may_judge, "mine"],
+    ["Waits for others", "waiting", (row) => !row.may_judge, "others"],
     ["For a supervisor", "disputed", () => true],
     ["Over", "done", () => true],
   ],
-  disputed: [["Your ruling is asked", "disputed", (row) => row.may_rule], ["Another supervisor's", "disputed", (row) => !row.may_rule]],
+  disputed: [["Your ruling is asked", "disputed", (row) => row.may_rule, "mine"], ["Another supervisor's", "disputed", (row) => !row.may_rule, "others"]],
   one: [],
 };
 const ORDER = { judge: [1, 0, 3, 2, 4], look: [0, 1, 2, 3, 4] };
@@ -31,7 +31,7 @@ export class Queue {
       say($(".list-name", section), lists[i][0]);
       section.hidden = true;
       place.append(section);
-      return { section, from: lists[i][1], belongs: lists[i][2] };
+      return { section, from: lists[i][1], belongs: lists[i][2], whose: lists[i][3] };
     });
   }
 
@@ -39,13 +39,14 @@ export class Queue {
   show(lists, fresh) {
     const seen = new Set();
     for (const list of this.lists) {
-      const { rows, total } = lists[list.from];
+      const { rows, total, asked } = lists[list.from];
       const mine = together(rows.filter(list.belongs));
-      list.section.hidden = mine.length === 0;
-      say($(".count", list.section), String(mine.length < rows.length ? mine.length : total));
+      const all = list.whose === "mine" ? asked : list.whose === "others" ? total - asked : total;
+      list.section.hidden = mine.length === 0 && all <= 0;
+      say($(".count", list.section), String(Math.max(all, mine.length)));
       const rest = $(".rest", list.section);
-      rest.hidden = total <= rows.length;
-      if (!rest.hidden) say(rest, `${(total - rows.length).toLocaleString("en-GB")} older ones are not shown${list.from === "done" ? "" : "; they move up"}.`);
+      rest.hidden = all <= mine.length;
+      if (!rest.hidden) say(rest, `${(all - mine.length).toLocaleString("en-GB")} more are not shown${list.from === "done" ? "" : "; they move up"}.`);
       place($("ol", list.section), mine.map((row) => this.item(row, fresh.has(row.alert_id))));
       for (const row of mine) seen.add(row.alert_id);
     }
@@ -126,7 +127,7 @@ function arrive(item) {
   setTimeout(() => item.classList.remove("arriving"), 700);
 }
 
-// Alerts for one reference stand together, where the newest of them is.
+// Alerts for one reference stand together, where the first of them is.
 function together(rows) {
   const groups = new Map();
   for (const row of rows) {

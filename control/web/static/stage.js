@@ -44,6 +44,7 @@ export class Stage {
   async open(id) {
     this.empty ??= $("#empty");
     this.id = id;
+    if (this.element) this.ready(); // the pair before is not answered any more
     const detail = await get(`/api/cases/${encodeURIComponent(id)}`);
     if (this.id !== id) return;
     this.build(detail);
@@ -57,15 +58,16 @@ export class Stage {
     const detail = await get(`/api/cases/${encodeURIComponent(id)}`);
     if (this.id !== id || !this.element) return;
     // Pictures come when a member may see them, and go when they are erased.
-    const { faces, erased, has_reference: here } = this.detail;
-    if (detail.faces !== faces || detail.erased !== erased || detail.has_reference !== here) this.build(detail);
+    const { faces, erased, pictures } = this.detail;
+    const others = detail.pictures.probe !== pictures.probe || detail.pictures.reference !== pictures.reference;
+    if (detail.faces !== faces || detail.erased !== erased || others) this.build(detail);
     this.update(detail);
   }
 
   build(detail) {
     const element = (this.element = copy("t-stage"));
     element.dataset.alert = detail.alert_id;
-    this.seen = new Set();
+    this.seen = new Map(); // side -> the digest of the picture that is painted there, or "" where there is none
     for (const side of ["probe", "reference"]) this.picture(side, detail);
     for (const button of $$(".answer", element)) button.addEventListener("click", () => this.answer(button.dataset.verdict));
     $(".undo", element).addEventListener("click", () => this.undo());
@@ -88,26 +90,37 @@ export class Stage {
       image.hidden = true;
       missing.hidden = false;
       say(missing, words);
-      this.seen.add(side);
       this.ready();
     };
+    const { element, seen } = this;
+    const painted = async () => {
+      await image.decode().catch(() => {}); // the event "error" tells of it
+      await frame();
+      seen.set(side, detail.pictures[side]);
+      if (this.element === element) this.ready();
+    };
     if (!detail.faces) {
+      seen.set(side, "");
       fail(this.acts.role === "auditor" ? "An auditor sees no face." : "A viewer sees the pair once officers are sent.");
     } else if (!here) {
+      seen.set(side, "");
       fail(detail.erased ? "Erased: the time it may be kept is over." : side === "probe" ? "The order keeps faces off alerts." : "The reference's picture was deleted, or never came here.");
     } else {
-      image.addEventListener("load", () => { this.seen.add(side); this.ready(); });
+      image.addEventListener("load", painted);
       image.addEventListener("error", () => fail("This picture did not come. Choose the alert once more."));
-      image.src = `/api/cases/${encodeURIComponent(detail.alert_id)}/${side}`;
+      image.src = `/api/cases/${encodeURIComponent(detail.alert_id)}/${side}?digest=${detail.pictures[side]}`;
     }
   }
 
-  // Nobody answers before both pictures are on the screen.
+  // Nobody answers before both pictures of the chosen alert are painted.
   ready() {
-    const both = this.seen.size === 2;
+    const both = this.seen.size === 2 && this.element.dataset.alert === this.id;
     mark($(".pair", this.element), "data-shown", both);
     const live = this.detail && (this.detail.may_judge || this.detail.may_rule) && now() < this.detail.stale_after;
-    for (const button of $$(".answer", this.element)) button.disabled = !(both && live) || this.busy === true;
+    for (const button of $$(".answer", this.element)) {
+      const compared = button.dataset.verdict !== "same" || Boolean(this.detail?.pictures.reference);
+      button.disabled = !(both && live && compared) || this.busy === true;
+    }
   }
 
   update(detail) {
@@ -201,11 +214,16 @@ export class Stage {
   }
 
   async answer(verdict) {
-    const { detail } = this;
-    if (!detail || $$(".answer", this.element).every((button) => button.disabled)) return;
+    const { detail, element, seen } = this;
+    if (!detail || !element || $(`.answer[data-verdict="${verdict}"]`, element).disabled) return;
     if (detail.may_rule && verdict === "possibly") return;
     if (verdict === "same" && !(await this.acts.confirm(detail))) return;
-    await this.act(detail.may_rule ? "rule" : "judge", { verdict, note: $(".note textarea", this.element).value });
+    if (this.element !== element || this.id !== element.dataset.alert) {
+      this.acts.refused(new Error("the pair on the screen has changed; look at it again, then answer"));
+      return;
+    }
+    const pair = { alert: element.dataset.alert, ...Object.fromEntries(seen) };
+    await this.act(detail.may_rule ? "rule" : "judge", { verdict, note: $(".note textarea", element).value, ...pair });
   }
 
   undo() {
@@ -214,7 +232,7 @@ export class Stage {
 
   async act(what, fields) {
     if (this.busy) return;
-    const id = this.id;
+    const id = this.element.dataset.alert;
     this.busy = true;
     this.ready();
     try {
@@ -232,3 +250,6 @@ export class Stage {
     }
   }
 }
+
+// Two frames later, what was decoded is painted.
+const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));

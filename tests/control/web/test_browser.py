@@ -279,7 +279,12 @@ def test_engaging_asks_once_more_and_what_followed_is_recorded(house: House) -> 
     assert "once officers are sent" in vic.inner_text(".pair")
     assert house.room.ledger.case(alert).state == "waiting"
     ann.keyboard.press("3")
+    ann.wait_for_selector("#confirm[open]")
     ann.keyboard.press("Enter")
+    ann.wait_for_selector("#confirm", state="hidden")
+    assert house.room.ledger.case(alert).judgements == ()
+    ann.keyboard.press("3")
+    ann.click("#confirm-yes")
     ann.wait_for_selector('.result[data-state="engage"]')
     vic.wait_for_selector(".pair img:visible >> nth=1")  # a viewer sees the pair now: officers are sent
     assert not vic.is_visible(".followed") and not vic.is_visible(".answer")
@@ -294,6 +299,21 @@ def test_engaging_asks_once_more_and_what_followed_is_recorded(house: House) -> 
     assert SCRIPT in vic.inner_text(".history")  # as text, for everybody
     for page in (ann, vic):
         assert page.evaluate("window.ran") is None
+
+
+def test_while_the_next_pair_is_on_its_way_no_key_answers_it_or_the_pair_before(house: House) -> None:
+    first, second = house.alert(), house.alert()
+    ann = house.page("ann")
+    for alert in (second, first):  # the browser has seen both pairs
+        choose(ann, alert)
+        ann.wait_for_selector(".answer:enabled")
+    ann.route(f"**/api/cases/{second}", lambda route: (time.sleep(1.5), route.continue_()))
+    ann.click(f'li[data-alert="{second}"] button', no_wait_after=True)
+    ann.keyboard.press("3")
+    ann.keyboard.press("1")
+    assert not ann.is_visible("#confirm")
+    for alert in (first, second):
+        assert house.room.ledger.case(alert).judgements == ()
 
 
 def test_a_slip_is_taken_back_with_one_key(house: House) -> None:
@@ -323,7 +343,7 @@ def test_two_adjudicators_are_blind_to_each_other_and_a_supervisor_rules(house: 
     assert sue.is_visible("text=Nothing to rule on")
     bob.keyboard.press("3")
     assert "A second adjudicator is asked" in bob.inner_text("#confirm")
-    bob.keyboard.press("Enter")
+    bob.click("#confirm-yes")
     sue.wait_for_selector("text=You rule")
     assert "ears differ" not in sue.inner_text("#main")
     assert not sue.is_visible('.answer[data-verdict="possibly"]')

@@ -51,7 +51,7 @@ def test_a_unit_shows_what_it_reported_beside_what_was_projected(console: Consol
     fleet.note_heard(UNIT, 3)
     fleet.note_quarantine({"van-x": 7})
     figures = ann.get("/api/fleet").json()
-    assert figures[f"{UNIT}.state"] == ["Armed", False, "armed"]
+    assert figures[f"{UNIT}.state"] == ["Armed, 1 fault", True, "faulty"]
     assert figures[f"{UNIT}.False alerts"] == [
         "4 judged false; 0.20 projected by now, 1.00 in all",
         True,

@@ -401,9 +401,61 @@ def test_groups_are_recorded_on_mistakes_only_and_from_the_closed_list(console: 
     assert engagement is not None and engagement.recorded == {"sex": "female"}
 
 
-def test_the_queue_shows_the_newest_and_counts_the_rest(console: Console) -> None:
-    for _ in range(7):
-        newest = console.alert()
-    lists = console.visitor("ann", queue=3).get("/api/queue").json()["lists"]
-    assert (len(lists["waiting"]["rows"]), lists["waiting"]["total"]) == (3, 7)
-    assert lists["waiting"]["rows"][0]["alert_id"] == newest
+def test_the_queue_shows_first_what_ends_soonest_and_waits_for_this_member_and_counts_the_rest(
+    machines: Machines, tmp_path: Path
+) -> None:
+    console = Console(tmp_path / "two", machines)
+    console.ordered(adjudicators=2)
+    alerts = [console.alert() for _ in range(7)]
+    ann = console.visitor("ann", queue=3)
+    first = ann.get("/api/queue").json()["lists"]["waiting"]
+    assert ([row["alert_id"] for row in first["rows"]], first["total"], first["asked"]) == (alerts[:3], 7, 7)
+    for alert in alerts[:2] + alerts[4:]:
+        see(ann, alert)
+        assert ann.post(f"/api/cases/{alert}/judge", {"verdict": "same"}).status_code == 200
+    then = ann.get("/api/queue").json()["lists"]["waiting"]
+    assert ([row["alert_id"] for row in then["rows"]][:2], then["total"], then["asked"]) == (alerts[2:4], 7, 2)
+    assert console.visitor("vic").get("/api/queue").json()["lists"]["waiting"]["asked"] == 0
+    console.close()
+
+
+@pytest.mark.parametrize("name", ["alert", "probe", "reference"])
+def test_an_answer_to_another_pair_than_the_one_on_the_screen_is_refused(console: Console, name: str) -> None:
+    ann, alert = console.visitor("ann"), console.alert()
+    other = console.alert(chip=None, reference_identifier="R-2")
+    see(ann, alert)
+    before = ann.on_screen(other)[name]
+    refused = ann.post(f"/api/cases/{alert}/judge", {"verdict": "not-same", name: before})
+    assert (refused.status_code, "not the pair" in refused.json()["error"]) == (409, True)
+    assert console.room.ledger.case(alert).judgements == ()
+    assert ann.post(f"/api/cases/{alert}/judge", {"verdict": "not-same"}).status_code == 200
+
+
+def test_a_picture_other_than_the_one_the_page_names_is_not_served(console: Console) -> None:
+    ann, alert = console.visitor("ann"), console.alert()
+    for side in ("probe", "reference"):
+        named = ann.on_screen(alert)[side]
+        assert ann.get(f"/api/cases/{alert}/{side}?digest={named}").status_code == 200
+        assert ann.get(f"/api/cases/{alert}/{side}?digest={'0' * 64}").status_code == 409
+
+
+def test_nobody_says_the_same_without_a_reference_picture(console: Console) -> None:
+    alert = console.alert(reference_identifier="R-9")
+    ann = console.visitor("ann")
+    ann.get(f"/api/cases/{alert}/probe")
+    refused = ann.post(f"/api/cases/{alert}/judge", {"verdict": "same"})
+    assert (refused.status_code, "no reference picture" in refused.json()["error"]) == (409, True)
+    assert ann.post(f"/api/cases/{alert}/judge", {"verdict": "possibly"}).status_code == 200
+    sue = console.visitor("sue")
+    sue.get(f"/api/cases/{alert}/probe")
+    assert sue.post(f"/api/cases/{alert}/rule", {"verdict": "same"}).status_code == 409
+
+
+def test_who_was_reset_signs_in_at_once_although_the_account_was_braked(console: Console) -> None:
+    ann = console.visitor()
+    while ann.sign_in("ann", "a wrong password").status_code == 401:
+        pass
+    token = console.room.people.reset("ann")
+    fresh = {"token": token, "password": PASSWORD, "again": PASSWORD}
+    assert ann.post("/welcome", fresh).status_code == 303
+    assert ann.sign_in("ann").status_code == 303
