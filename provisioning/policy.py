@@ -45,7 +45,7 @@ window_hours = 24               # longest window of one deployment
 least_quality = 25              # enrolment images below this score (0 to 100) are refused
 least_interocular = 14          # pixels between the eyes
 image_years = 10                # older images get a warning
-look_alike_share = 0.85         # of the threshold: pairs above are reported
+look_alike_share = 1.0          # of the threshold: pairs at or above are reported; below 1 also near ones
 receipt_hours = 24              # after a window's end, a list without deletion receipt is overdue
 """
 
@@ -61,7 +61,7 @@ class Policy(Record):
     least_quality: float = Field(default=25, ge=0, le=100)
     least_interocular: float = Field(default=14, ge=4)
     image_years: float = Field(default=10, gt=0)
-    look_alike_share: float = Field(default=0.85, gt=0, le=1)
+    look_alike_share: float = Field(default=1.0, gt=0, le=1)
     receipt_hours: float = Field(default=24, ge=0)
 
     @field_validator("categories")

@@ -34,7 +34,7 @@ from appliance.deployment.clock import ClockPoint, SteadyClock
 from appliance.deployment.place import Position, PositionSource
 from appliance.errors import SealError
 from appliance.formats import order, performance
-from appliance.formats.order import GREATEST_FPIR, Order, OrderError
+from appliance.formats.order import GREATEST_FPIR, Order, OrderError, exceeds
 from appliance.formats.preflight import KIND as PREFLIGHT
 from appliance.formats.preflight import Preflight
 from appliance.formats.receipt import Reason
@@ -222,7 +222,7 @@ def _preflight(e: Evidence, o: Order) -> str | None:
     if e.watchlist.digest == named.watchlist and e.watchlist.content != report.content:
         return "the list's content is not what the pre-flight looked at; issue it again"
     worst = max(report.projected_fpir, o.projected_fpir)
-    if worst > o.greatest_fpir or o.greatest_fpir > GREATEST_FPIR:
+    if exceeds(worst, o.greatest_fpir) or o.greatest_fpir > GREATEST_FPIR:
         return f"projected FPIR {worst:.2g} is above {min(o.greatest_fpir, GREATEST_FPIR):.2g}; raise the threshold"
     return None
 

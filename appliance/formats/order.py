@@ -22,6 +22,7 @@ from appliance.trust.keys import Roster
 
 KIND = "order"
 GREATEST_FPIR = 0.001  # 1 in 1,000 (Bridges; requirement 11): no order may allow more
+_ROUNDING = 1e-9  # relative: a threshold found for a rate gives that rate back only to a few ends of a float
 SIGNAGE = (
     "Signs stand where people can still choose another way, at every approach",
     "The vehicle is marked and in plain view",
@@ -32,6 +33,11 @@ SIGNAGE = (
 Digest = r"^[0-9a-f]{64}$"
 Name = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Degrees = tuple[float, float]  # latitude, longitude, WGS 84
+
+
+def exceeds(rate: float, limit: float) -> bool:
+    """Whether a projected rate is above its limit. A rate equal to the limit is within it."""
+    return rate > limit * (1 + _ROUNDING)
 
 
 class OrderError(SealError):
@@ -130,7 +136,7 @@ class Order(Record):
     def _agrees_with_itself(self) -> Order:
         if not self.not_before < self.not_after:
             raise ValueError("the window ends before it begins")
-        if self.projected_fpir > self.greatest_fpir:
+        if exceeds(self.projected_fpir, self.greatest_fpir):
             raise ValueError(f"projected FPIR {self.projected_fpir:.2g} is above the greatest allowed, "
                              f"{self.greatest_fpir:.2g}: raise the threshold or shorten the list")  # fmt: skip
         if len({u.unit for u in self.lists}) != len(self.lists):

@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from appliance.recognition.packs import Pack
 from appliance.records import Floats, Record
 
 Digest = r"^[0-9a-f]{64}$"
-REMEASURE = "measure it again with: bluelamp-provision evaluate calibrate"
+REMEASURE = "measure it again with: bluelamp-provision evaluate calibrate, then install the candidate it writes"
 
 
 class FalseMatch(Record):
@@ -257,7 +258,11 @@ def load(pack: Pack) -> Calibration:
     name = pack.manifest.calibration
     if name is None:
         raise PackError(f"{pack.folder}: the pack names no calibration, so no threshold is known for it; {REMEASURE}")
-    path = pack.folder / name
+    return read(pack.folder / name, pack)
+
+
+def read(path: Path, pack: Pack) -> Calibration:
+    """A record of this embedder pack, wherever it lies. Raises PackError when it is missing, malformed or another's."""
     try:
         with path.open("rb") as file:
             text = file.read(LIMITS.calibration_bytes + 1)

@@ -38,7 +38,9 @@ def enrol(
     largest: Annotated[bool, typer.Option(help="Take the largest face where an image has several.")] = False,
     html: Annotated[Path | None, typer.Option(help="Where the report goes; it holds images and stays at base.")] = None,
     threads: Annotated[int | None, typer.Option(help="Images worked on at once; all cores if not given.")] = None,
-    strict: Annotated[bool, typer.Option(help="Exit with an error where any row was refused.")] = False,
+    strict: Annotated[
+        bool, typer.Option(help="Exit with an error where any row was refused; a folder of images always does.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Enrol a list of images. Bad rows are reported one by one and the rest goes on; a rerun resumes.
@@ -57,8 +59,11 @@ def enrol(
     path = html or base / "reports" / "enrolment.html"
     report.write(summary, path)
     _print(summary, path, as_json)
-    if strict and summary.refused:
-        raise EnrolmentError(f"{len(summary.refused)} rows or images were refused; see {path}")
+    only_images = source.is_dir() and not (source / "references.csv").is_file()
+    if (strict or only_images) and summary.refused:
+        raise EnrolmentError(
+            f"{len(summary.refused)} rows or files were refused, {summary.accepted} accepted; see {path}"
+        )
     if not summary.accepted:
         raise EnrolmentError(f"nothing was enrolled; the reasons are above and in {path}")
 

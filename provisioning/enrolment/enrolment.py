@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import fcntl
 import hashlib
 import os
 import threading
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,11 +122,22 @@ def enrol_images(
     """
     started = time.monotonic()
     listed, warnings = rows(source, defaults)
-    with base.store() as store:
+    with _alone(base), base.store() as store:
         run = _Run(base, store, (detector, embedder), update, largest, today or datetime.date.today())
         outcomes = run.enrol(listed, threads or os.cpu_count() or 1, progress or (lambda done, of: None))
         count = store.count("reference")
     return Summary(tuple(outcomes), tuple(warnings), run.models, time.monotonic() - started, len(listed), count)
+
+
+@contextmanager
+def _alone(base: Base) -> Iterator[None]:
+    """Hold the base's enrolment lock, which the system lets go of when the process ends, however it ends."""
+    with (base.folder / "enrolment.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EnrolmentError(f"{base.folder}: another enrolment is running; wait until it ends") from error
+        yield
 
 
 class _Run:
@@ -239,6 +252,11 @@ class _Run:
             before = Outcome.model_validate_json(known or b"")
             return before.model_copy(update={"line": task.row.number, "image": task.path.name, "resumed": True})
         if result.passed is not None:
+            other = references.holder(store, hashlib.sha256(result.blob).hexdigest())
+            if other not in (None, task.reference.reference_identifier):
+                return _refused(
+                    task, EnrolmentError(f"the same picture as {other}'s; leave it with one of the two"), ""
+                )
             self._keep(task, result, result.passed)
         owner = task.reference.reference_identifier
         store.put("outcome", result.key, result.outcome.model_dump_json().encode(), owner=owner)

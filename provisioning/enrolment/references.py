@@ -63,6 +63,14 @@ def put_image(store: Store, image: StoredImage) -> None:
              "score": image.score, "added": image.added}  # fmt: skip
     store.put("image", _image_name(image.reference_identifier, image.digest), _joined(about, image.blob),
               owner=image.reference_identifier)  # fmt: skip
+    identifier = image.reference_identifier
+    store.put("outcome", f"holder {image.digest}", identifier.encode(), owner=identifier)  # erased with the reference
+
+
+def holder(store: Store, image_digest: str) -> str | None:
+    """The reference that this very file belongs to, or None."""
+    found = store.get("outcome", f"holder {image_digest}")
+    return None if found is None else found.decode()
 
 
 def has_image(store: Store, identifier: str, image_digest: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _ALIASES = {
     "file": "image", "filename": "image", "path": "image", "images": "image", "image_file": "image",
     "dob": "date_of_birth", "expires": "expiry", "basis": "lawful_basis", "minor": "under_18",
 }  # fmt: skip
+_SEP = re.compile(r'"?sep=([^\w\s"]|\t)"?[ ,;]*\r?(?:\n|$)', re.IGNORECASE)  # a first line that some spreadsheets write
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -75,7 +77,11 @@ def _from_csv(path: Path, defaults: Mapping[str, str]) -> tuple[list[Row], list[
     except OSError as error:
         raise EnrolmentError(f"{path}: {error.strerror}; name a CSV file or a folder of images") from error
     warnings = [f"{path.name} was read as {encoding}"] if encoding == "cp1252" else []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=False)
+    said = _SEP.match(text)
+    delimiter = said[1] if said else _delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
+    if said:
+        _next(reader, path)
     header = [_column(c) for c in _next(reader, path)]
     if "image" not in header:
         raise EnrolmentError(f"{path}: no column 'image' in its first line; the columns are: {', '.join(COLUMNS)}")
@@ -118,13 +124,28 @@ def _row(number: int, cells: list[str], header: list[str], path: Path, defaults:
 
 
 def _from_folder(folder: Path, defaults: Mapping[str, str]) -> list[Row]:
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not found:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _of_the_system(p.relative_to(folder)))
+    found = [p for p in files if p.suffix.lower() in SUFFIXES]
+    if not files:
         raise EnrolmentError(f"{folder}: holds neither references.csv nor images")
     grouped: dict[str, list[Path]] = {}
     for path in found:
         grouped.setdefault(path.stem if path.parent == folder else path.parent.name, []).append(path)
-    return [Row(n, {**defaults, "reference_identifier": i}, tuple(p)) for n, (i, p) in enumerate(grouped.items(), 1)]
+    read = [Row(n, {**defaults, "reference_identifier": i}, tuple(p)) for n, (i, p) in enumerate(grouped.items(), 1)]
+    others = [p for p in files if p.suffix.lower() not in SUFFIXES]
+    return read + [_not_read(n, p, folder, defaults) for n, p in enumerate(others, len(read) + 1)]
+
+
+def _of_the_system(path: Path) -> bool:
+    """Whether an operating system left the file there: hidden, or one of Windows' own."""
+    return path.name.lower() in {"thumbs.db", "desktop.ini"} or any(part.startswith(".") for part in path.parts)
+
+
+def _not_read(number: int, path: Path, folder: Path, defaults: Mapping[str, str]) -> Row:
+    identifier = path.stem if path.parent == folder else path.parent.name
+    kind = f"files ending in {path.suffix.lower()}" if path.suffix else "files without an ending"
+    problem = f"{kind} are not read as pictures; save it as JPEG or PNG, or move it out of the folder"
+    return Row(number, {**defaults, "reference_identifier": identifier}, (path,), problem)
 
 
 def _delimiter(text: str) -> str:

@@ -11,12 +11,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from appliance.errors import ConfigError, PackError
+from appliance.errors import ConfigError
 from appliance.recognition import calibration, normalise, packs
 from appliance.recognition.packs import Pack
 from appliance.records import Floats
+from provisioning.evaluation import candidate, figures, report, shared_packs, table, verification
 from provisioning.evaluation import dataset as data_sets
-from provisioning.evaluation import figures, report, shared_packs, table, verification
 from provisioning.evaluation.dataset import Dataset
 from provisioning.evaluation.embeddings import CACHE, embed
 from provisioning.evaluation.evaluate import Evaluation
@@ -34,7 +34,8 @@ app = typer.Typer(
     help="""
 How often a model pack errs, and for whom: the open-set test of ISO/IEC 19795-1.
 
-Without a subcommand it does all: report (HTML and JSON) and calibration record, beside the embedder pack.
+Without a subcommand it does all: report (HTML and JSON) and a candidate calibration, beside the embedder pack
+(or in `--out`). `evaluate install FILE` puts a candidate to use; nothing else changes an installed calibration.
 
     bluelamp-provision evaluate --embedder lamp-embedder --detector lamp-detector
     bluelamp-provision evaluate --embedder mobilefacenet-arcface --detector yunet   (models of the shared folder)
@@ -62,6 +63,7 @@ HeldOut = Annotated[
 Threads = Annotated[int, typer.Option(help="Threads of the models.")]
 Json = Annotated[bool, typer.Option("--json", help="Figures as JSON on standard output.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the report; default: report/ beside the pack.")]
+CandidateOut = Annotated[Path | None, typer.Option("--out", help="Folder for the candidate; default: the pack's.")]
 SignWith = Annotated[Path | None, typer.Option("--base", help="Base folder whose authority signs the report.")]
 Passed = Annotated[Path | None, typer.Option("--passes", help="What `passes --json` printed, to put into the report.")]
 _err = Console(stderr=True)
@@ -100,7 +102,7 @@ def evaluate(
             _say("too few identities with two stills to calibrate or report: running the passes of the demo clip")
             passes(context, as_json=as_json)
             return
-        _calibrate(test)
+        _calibrate(test, out)
         _report(test, out, base, passed, as_json)
 
 
@@ -190,11 +192,18 @@ def gains(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-def calibrate(context: typer.Context, as_json: Json = False) -> None:
-    """Write the calibration record beside the embedder pack: thresholds by list size, score to FMR, the floor."""
-    record = _calibrate(_test(context))
+def calibrate(context: typer.Context, out: CandidateOut = None, as_json: Json = False) -> None:
+    """Write calibration.candidate.json: thresholds by list size, score to FMR, the floor. `install` puts it to use."""
+    record = _calibrate(_test(context), out)
     if as_json:
         print(record.model_dump_json())
+
+
+@app.command()
+def install(context: typer.Context, file: Annotated[Path, typer.Argument(help="A candidate calibration.")]) -> None:
+    """Install a candidate as the embedder pack's calibration; the old one is kept beside it."""
+    path, kept = candidate.install(_packs(context)[1], file)
+    print(f"installed: {path}" + (f"; the old one is kept: {kept}" if kept else ""))
 
 
 @app.command(name="report")
@@ -229,16 +238,10 @@ def passes(
     print(json.dumps(found) if as_json else table.of_passes(found))
 
 
-def _calibrate(test: Evaluation) -> calibration.Calibration:
-    name = test.embedder.manifest.calibration
-    if name is None:
-        raise PackError(f'{test.embedder.folder}/pack.toml: names none; add calibration = "calibration.json"')
+def _calibrate(test: Evaluation, out: Path | None) -> calibration.Calibration:
     record = test.calibration()
-    path = test.embedder.folder / name
-    part = path.with_suffix(".part")
-    part.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-    _say(f"calibration: {path}")
+    path = candidate.write(record, out or test.embedder.folder)
+    _say(f"candidate calibration, not installed: {path}; to use it: bluelamp-provision evaluate install {path}")
     return record
 
 

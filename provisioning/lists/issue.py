@@ -102,11 +102,20 @@ def thresholds(
     if record is not None and selection is not None:
         for name, value in _by_cohort(embedder, record, selection, threshold or 0.0, by_category or {}).items():
             own[name] = max(value, own.get(name, value))
+    _plausible("threshold", threshold or 0.0)
+    for name, value in (by_category or {}).items():
+        _plausible(f"category threshold of {name}", value)
     chosen = Thresholds(threshold or 0.0, dict(by_category or {}), own, note)
     low = min((chosen.threshold, *chosen.by_category.values(), *chosen.by_reference.values()))
     if record is not None and low < record.floor:
         raise EnrolmentError(f"threshold {low:.3f} is under the calibration's floor {record.floor:.3f}; raise it")
     return chosen
+
+
+def _plausible(what: str, value: float) -> None:
+    """Refuse a threshold that no score, a cosine, can reach or miss. NaN is refused too."""
+    if not -1 <= value <= 1:
+        raise EnrolmentError(f"{what}: {value:g} lies outside -1 to 1, the range of scores; write one such as 0.6")
 
 
 def _by_cohort(

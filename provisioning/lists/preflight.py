@@ -1,7 +1,9 @@
 """The pre-flight of a list: look-alikes, wolves, ages, and the false alerts to expect.
 
-Look-alikes are pairs of different identifiers that score above a share of the threshold: siblings, twins, one subject
-under two identifiers. Wolves are references that score high against strangers: each gets a threshold of its own, raised
+Look-alikes are pairs of different identifiers that could raise each other's alert: they score at or above the threshold
+in use. Siblings, twins and one subject under two identifiers do. A policy may also ask for pairs below it.
+
+Wolves are references that score high against strangers: each gets a threshold of its own, raised
 until its own false-positive rate is within its limit.
 
 A reference's own rate is read from its scores against the cohort. Rates below one in the cohort's size cannot be

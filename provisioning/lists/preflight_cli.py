@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from appliance.errors import EnrolmentError
 from appliance.formats import preflight as records
-from appliance.formats.order import GREATEST_FPIR
+from appliance.formats.order import GREATEST_FPIR, exceeds
 from appliance.formats.preflight import Preflight
 from appliance.recognition import packs
 from appliance.storage.files import write_public
@@ -35,7 +35,7 @@ _out, _err = Console(soft_wrap=True, highlight=False), Console(stderr=True)
 
 def preflight(
     base: BaseFolder,
-    footfall: Annotated[int, typer.Option(help="Faces expected to pass during the deployment.")],
+    footfall: Annotated[int, typer.Option(min=1, max=100_000_000, help="Faces expected to pass in the deployment.")],
     out: Annotated[Path, typer.Option(help="Folder for preflight.json and preflight.html.")] = Path(),
     detector: Detector = "lamp-detector",
     embedder: Embedder = "lamp-embedder",
@@ -89,7 +89,7 @@ def _print(report: Preflight, chosen: Selection, out: Path, as_json: bool) -> No
     _out.print(f"{len(report.look_alikes)} look-alikes, {len(report.wolves)} wolves (given thresholds of their own)")
     expected = f"{report.projected_alerts:.2f} false alerts among {report.footfall} faces"
     _out.print(f"projected FPIR {report.projected_fpir:.3g} (from the {report.projection}): {expected}")
-    if report.projected_fpir > report.greatest_fpir:
+    if exceeds(report.projected_fpir, report.greatest_fpir):
         _out.print(f"ABOVE the allowed {report.greatest_fpir:.3g}: no order can be drafted", style="red")
     _out.print(json.dumps(chosen.left_out)) if chosen.left_out else None
     _out.print(f"{out / 'preflight.html'}, {out / 'preflight.json'}")

@@ -71,6 +71,15 @@ def test_no_signature_can_allow_what_the_rules_forbid(signed: bytes, change: dic
         Order.model_validate({**fields(signed), **change})
 
 
+def test_a_rate_equal_to_its_limit_is_within_it(signed: bytes) -> None:
+    """The threshold found for 1 in 1,000 gives that rate back only to rounding: 0.0010000000000000002."""
+    equal = {"projected_fpir": 0.001 * (1 + 4e-16), "greatest_fpir": 0.001}
+    assert equal["projected_fpir"] > equal["greatest_fpir"]
+    Order.model_validate({**fields(signed), **equal})
+    with pytest.raises(ValidationError, match="above the greatest allowed"):
+        Order.model_validate({**fields(signed), "projected_fpir": 0.0010001, "greatest_fpir": 0.001})
+
+
 def test_a_quorum_of_different_authorities_is_needed(
     shared: workbench.Workbench, signed: bytes, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from appliance.errors import BluelampError, PackError
 from appliance.recognition import calibration, packs
 from appliance.records import Floats
-from provisioning.evaluation import cli, dataset, embeddings, report, rerender, shared_packs
+from provisioning.evaluation import candidate, cli, dataset, embeddings, report, rerender, shared_packs
 from provisioning.evaluation.dataset import Dataset, Still
 from provisioning.evaluation.embeddings import CONDITIONS, Templates
 
@@ -84,12 +84,34 @@ def test_all_of_it_writes_a_report_that_names_its_models_and_a_calibration_that_
     )
     assert {g["group"] for g in written["groups"]} >= {"sex: female", "sex: male", "ethnicity: A"}
     assert "<svg" in (copy / "report" / "report.html").read_text()
+    installed = copy / "calibration.json"
+    before = installed.read_bytes()
+    assert before == (pack.folder / "calibration.json").read_bytes(), "measuring changes no installed calibration"
+    printed = invoke(*drawn[:4], "install", str(copy / candidate.NAME))
+    kept = next(copy.glob("calibration.*.old.json"))
+    assert kept.read_bytes() == before
+    assert str(kept) in printed
     record = calibration.load(packs.load(copy))
     assert record.data_sha256 == written["data"]["sha256"]
     assert record.threshold_for(100, 1e-2) >= record.floor
     assert written["operating_point"]["threshold"] == pytest.approx(record.operating(100, 1e-3).threshold, abs=2e-6), (
         "groups are compared at the threshold that is recommended"
     )
+
+
+@needs_packs
+def test_a_candidate_goes_where_it_is_told_and_one_of_another_pack_is_not_installed(
+    drawn: list[str], tmp_path: Path
+) -> None:
+    pack = packs.load("open-embedder")
+    before = (pack.folder / "calibration.json").read_bytes()
+    invoke(*drawn, "calibrate", "--out", str(tmp_path / "out"))
+    found = tmp_path / "out" / candidate.NAME
+    assert calibration.read(found, pack).embedder == pack.digest
+    found.write_text(found.read_text().replace(pack.digest, "0" * 64))
+    with pytest.raises(PackError, match="another pack"):
+        invoke(*PACKS, "install", str(found))
+    assert (pack.folder / "calibration.json").read_bytes() == before
 
 
 @needs_packs

@@ -209,6 +209,15 @@ def test_no_threshold_goes_under_the_floor(bench: workbench.Workbench) -> None:
             issue.thresholds(embedder, detector, 100, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("value", [9.0, -1.5, float("nan")])
+def test_a_threshold_that_no_score_can_reach_is_refused(bench: workbench.Workbench, value: float) -> None:
+    """The list's and a category's: a category at 9 could never alert."""
+    detector, embedder = bench.packs.detector, bench.packs.embedder
+    for more in ({"threshold": value}, {"threshold": 0.75, "by_category": {"wanted-on-warrant": value}}):
+        with pytest.raises(EnrolmentError, match="outside -1 to 1"):
+            issue.thresholds(embedder, detector, 100, **more)  # type: ignore[arg-type]
+
+
 def test_without_calibration_a_rate_gives_no_threshold(bench: workbench.Workbench) -> None:
     """The error says what to do; an explicit threshold is issued with a warning that nothing will arm it."""
     (bench.packs.embedder.folder / "calibration.json").unlink()

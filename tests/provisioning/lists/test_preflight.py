@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from appliance.deployment.site import Site
 from appliance.errors import EnrolmentError
@@ -14,6 +15,7 @@ from appliance.formats.preflight import Preflight
 from appliance.recognition.embed import unit
 from appliance.records import Floats
 from appliance.trust import envelope
+from provisioning.cli import app
 from provisioning.enrolment import references
 from provisioning.lists import cohort, preflight, preflight_report
 from provisioning.lists.cohort import Strangers
@@ -63,9 +65,9 @@ def near(template: Floats, score: float, seed: int = 0) -> Floats:
 
 
 def test_look_alikes_are_listed_once_and_closest_first(bench: workbench.Workbench) -> None:
-    """Two pairs planted at 0.80 and 0.70, threshold 0.75, share 0.85: both are reported, in order; 0.60 is not."""
+    """Pairs planted at 0.80, 0.76 and 0.70, threshold 0.75: the two that could raise each other's alert, in order."""
     base = workbench.vectors(COUNT)
-    for number, (like, score) in enumerate(((0, 0.80), (1, 0.70), (2, 0.60)), 40):
+    for number, (like, score) in enumerate(((0, 0.80), (1, 0.76), (2, 0.70)), 40):
         put(bench, number, near(base[like], score, number))
     found = look(bench).look_alikes
     assert [(p.first, p.second) for p in found] == [("R-00000", "R-00040"), ("R-00001", "R-00041")]
@@ -114,6 +116,13 @@ def test_false_alerts_are_projected_from_the_calibration(bench: workbench.Workbe
     assert report.projection == "calibration"
     assert report.projected_fpir == rate
     assert report.projected_alerts == pytest.approx(rate * 20_000)
+
+
+@pytest.mark.parametrize("footfall", ["-5", "0"])
+def test_a_footfall_below_one_is_refused(footfall: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["preflight", str(tmp_path), "--footfall", footfall])
+    assert result.exit_code == 2
+    assert "--footfall" in result.output
 
 
 def test_without_calibration_a_small_cohort_is_not_believed(bench: workbench.Workbench) -> None:
