@@ -27,6 +27,8 @@ class Limits:
     manifest_bytes: int = 65_536
     model_bytes: int = 512_000_000
     outbox_rows: int = 100_000
+    latest_time: float = 4_102_444_800.0  # UTC seconds in a container's header: the year 2100
+    sequence: int = 2**53 - 1  # the greatest that every reader of JSON holds exactly
     config_bytes: int = 1_000_000
     calibration_bytes: int = 1_000_000
     image_bytes: int = 50_000_000
