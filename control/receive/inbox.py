@@ -36,7 +36,6 @@ from control.receive.chain import REFUSED, ChainBook, Fit, Link, Placement
 
 CLOCK_SLACK = 300.0  # seconds a unit's clock may differ from ours
 _DIGESTS = 50_000
-_QUARANTINE = 100
 _KINDS = ("alert", "health", "receipt")
 _NAME = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -95,7 +94,7 @@ class Inbox:
         self._digests: OrderedDict[str, None] = OrderedDict()
         self._reported: dict[str, float] = {}  # unit -> creation of its newest health report
         self.refused: Counter[Reason] = Counter()
-        self.quarantine: deque[tuple[str, bytes]] = deque(maxlen=_QUARANTINE)
+        self.quarantine: deque[tuple[str, bytes]] = deque(maxlen=LIMITS.quarantine_messages)
 
     def receive(self, topic: str, payload: bytes, now: float) -> Opened:
         """Verify and open a message at `now` (UTC seconds); `accept` remembers it. Raises RefusedError, counted."""
@@ -104,8 +103,14 @@ class Inbox:
         except RefusedError as refusal:
             self.refused[refusal.reason] += 1
             if refusal.reason is Reason.UNKNOWN_UNIT:
-                self.quarantine.append((topic, payload))
+                self._quarantine(topic, payload)
             raise
+
+    def _quarantine(self, topic: str, payload: bytes) -> None:
+        """Let a message wait for its unit's admission; where there is no room, the oldest goes."""
+        self.quarantine.append((topic, payload))
+        while sum(len(waiting) for _, waiting in self.quarantine) > LIMITS.quarantine_bytes:
+            self.quarantine.popleft()
 
     def restore(self, links: Iterable[Link]) -> None:
         """Remember the alerts that were stored before this process began, in the order in which they came."""

@@ -82,6 +82,25 @@ def test_an_unknown_unit_is_quarantined_until_the_roster_names_it(inbox: Inbox, 
     assert not inbox.quarantine
 
 
+def test_three_hundred_alerts_of_an_unknown_unit_all_wait_for_their_roster(inbox: Inbox, machines: Machines) -> None:
+    stranger = AlertMaker(machines, "van-x")
+    where = topic("van-x", "alert")
+    blobs = [stranger.alert(size=16_000) for _ in range(300)]
+    for blob in blobs:
+        assert refused(inbox, blob, where) is Reason.UNKNOWN_UNIT
+    assert [payload for _, payload in inbox.quarantine] == blobs
+
+
+def test_the_quarantine_is_bounded_in_bytes(inbox: Inbox, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = AlertMaker(machines, "van-x")
+    blobs = [stranger.alert() for _ in range(5)]
+    room = sum(len(blob) for blob in blobs[2:])
+    monkeypatch.setattr("control.receive.inbox.LIMITS", replace(LIMITS, quarantine_bytes=room))
+    for blob in blobs:
+        refused(inbox, blob, topic("van-x", "alert"))
+    assert [payload for _, payload in inbox.quarantine] == blobs[2:]
+
+
 def test_a_revoked_unit_is_refused(machines: Machines, maker: AlertMaker) -> None:
     folder = machines.keys("control-1")
     revoked = folder.roster.model_copy(update={"revoked": (maker.folder.signer.public_key.keyid,)})

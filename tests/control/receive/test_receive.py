@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -238,9 +238,13 @@ def test_an_unknown_unit_waits_in_quarantine_over_restarts_until_a_roster_names_
     assert not list((office.store / "quarantine").iterdir())
 
 
-def test_quarantine_is_bounded_and_the_oldest_go_first(office: Office, machines: Machines) -> None:
+def test_quarantine_is_bounded_and_the_oldest_go_first(
+    office: Office, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stranger = AlertMaker(machines, "van-x")
-    blobs = [stranger.alert() for _ in range(103)]
+    blobs = [stranger.alert() for _ in range(13)]
+    room = sum(len(blob) for blob in blobs[3:])
+    monkeypatch.setattr("control.receive.inbox.LIMITS", replace(LIMITS, quarantine_bytes=room))
     for blob in blobs:
         office.take(blob, topic("van-x", "alert"))
     kept = {path.name for path in (office.store / "quarantine").iterdir()}
