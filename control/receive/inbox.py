@@ -10,7 +10,7 @@ Steps, in this order; each refuses with its own reason, and nothing is opened be
  7 sealed to one of our keys, and opens             (seal.open_sealed)
  8 a record of its kind whose numbers can be, and it agrees with the header
  9 not expired
-10 continues its unit's chain                       (chain.py)
+10 its place in its unit's chain: remarked, only a repeat is refused (chain.py)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from appliance.transport.mqtt import ROOT
 from appliance.trust import seal
 from appliance.trust.keys import KeyFolder, Roster
 from control.bounds import unbelievable
-from control.receive.chain import REFUSED, ChainBook, Fit, Link, Placement
+from control.receive.chain import ChainBook, Fit, Link, Placement
 
 CLOCK_SLACK = 300.0  # seconds a unit's clock may differ from ours
 _DIGESTS = 50_000
@@ -53,7 +53,6 @@ class Reason(str, Enum):
     MALFORMED = "content is malformed"
     EXPIRED = "expired"
     REPLAYED = "replayed"
-    CHAIN = "chain broken"
 
 
 class RefusedError(BluelampError):
@@ -221,9 +220,8 @@ class Inbox:
         if not isinstance(record, Alert):
             return None
         placement = self._book.place(record, digest)
-        if placement.fit in REFUSED:
-            reason = {Fit.DUPLICATE: Reason.DUPLICATE, Fit.REPLAYED: Reason.REPLAYED}.get(placement.fit, Reason.CHAIN)
-            raise RefusedError(reason, f"alert {record.alert_id}, number {record.sequence} of its chain")
+        if placement.fit is Fit.DUPLICATE:
+            raise RefusedError(Reason.DUPLICATE, f"alert {record.alert_id}, number {record.sequence} of its chain")
         return placement
 
 
@@ -271,6 +269,10 @@ def _chain_notes(placement: Placement | None) -> tuple[str, ...]:
         return (f"{placement.missing} alert(s) before this one have not arrived",)
     if placement.fit is Fit.LATE:
         return ("arrived late: fills a gap",)
+    if placement.fit is Fit.REUSED:
+        return ("its number was used before: an older outbox, or two units of one name; look at the unit",)
+    if placement.fit is Fit.BROKEN:
+        return ("it does not follow the alert before it: an older outbox, or two units of one name; look at the unit",)
     if placement.fit is Fit.NEW_CHAIN:
         return ("the unit began a new chain of alerts: its courier's outbox was replaced",)
     return (f"{placement.missing} earlier alert(s) of this chain were not seen here",) if placement.missing else ()
