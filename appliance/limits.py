@@ -19,6 +19,9 @@ class Limits:
     header_bytes: int = 16_384
     signatures_bytes: int = 16_384
     envelope_bytes: int = 65_536  # one sealed alert, receipt or health message
+    mqtt_packet_bytes: int = 73_728  # an envelope and its MQTT properties; mosquitto.conf says the same
+    quarantine_messages: int = 2_000  # of units that no roster names yet
+    quarantine_bytes: int = 32_000_000
     watchlist_bytes: int = 256_000_000  # 100,000 entries of 512 numbers in half precision
     watchlist_entries: int = 100_000  # ceiling of the format; policy lowers it to 10,000
     reference_identifier: int = 64  # characters
@@ -27,6 +30,8 @@ class Limits:
     manifest_bytes: int = 65_536
     model_bytes: int = 512_000_000
     outbox_rows: int = 100_000
+    latest_time: float = 4_102_444_800.0  # UTC seconds in a container's header: the year 2100
+    sequence: int = 2**53 - 1  # the greatest that every reader of JSON holds exactly
     config_bytes: int = 1_000_000
     calibration_bytes: int = 1_000_000
     image_bytes: int = 50_000_000

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
+from appliance.courier.bounds import out_of_bounds
 from appliance.courier.outbox import Outbox, Row
 from appliance.errors import BluelampError, CourierError
 from appliance.limits import LIMITS
@@ -189,10 +190,25 @@ class Forwarder:
             connection.publish(envelope_message(*report, report[0].expires - self._wall()))
 
     def _send(self, connection: Connection, row: Row) -> None:
-        if row.number not in self._kept and row.remaining > 0:
+        if row.number in self._kept:
+            return
+        if (fault := out_of_bounds(row.header)) is not None:
+            self._set_aside(row, fault)
+        elif row.remaining > 0:
             mid = connection.publish(envelope_message(row.header, row.container, row.remaining))
             self._sent[mid] = row
             self._kept.add(row.number)
+
+    def _set_aside(self, row: Row, fault: str) -> None:
+        """A row that cannot be sent must not hold up those behind it."""
+        self._kept.add(row.number)
+        try:
+            self._outbox.set_aside(row.number, fault)
+            self._say(
+                f"{row.header.kind} {row.header.id!r} cannot be sent ({fault}); it is kept among the dead letters"
+            )
+        except CourierError as error:  # it stays in the outbox, and is tried again with the next connection
+            self._trouble(str(error))
 
     def _acknowledged(self, mid: int, code: int) -> None:
         row = self._sent.pop(mid, None)

@@ -21,34 +21,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from appliance.courier.advice import FULL, advice
 from appliance.courier.salvage import is_damage, salvage
+from appliance.courier.schema import EXPIRE, MOVE_CHAIN, SCHEMA
 from appliance.errors import CourierError, SealError
 from appliance.limits import LIMITS
 from appliance.records import Header
 from appliance.storage.reserve import Reserve
 from appliance.trust import seal
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS envelopes (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, created REAL NOT NULL, expires REAL NOT NULL,
-    boot TEXT NOT NULL, stored REAL NOT NULL, container BLOB NOT NULL);  -- the long column last: others are read alone
-CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS chains (
-    deployment TEXT PRIMARY KEY, chain TEXT NOT NULL, sequence INTEGER NOT NULL, previous TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-"""
-_MOVE_CHAIN = """
-INSERT INTO chains VALUES (?, ?, ?, ?) ON CONFLICT (deployment) DO UPDATE
-SET chain = excluded.chain, sequence = excluded.sequence, previous = excluded.previous
-WHERE excluded.chain <> chain OR excluded.sequence > sequence
-"""
-_EXPIRE = """
-DELETE FROM envelopes WHERE number IN (
-SELECT number FROM envelopes
-WHERE (boot = ? AND stored + expires - created <= ?) OR (boot <> ? AND expires <= ?) LIMIT ?)
-"""
 _SOUND_BYTES = 64_000_000  # up to this size a file is read whole at the start; a larger one would delay it too long
-_FULL = "{}: the disk is full; free some space, the envelope is kept in memory and tried again"
 _LOG_PAGES = 64  # a short write-ahead log: on a full disk it must fit into the database once more
 _AT_ONCE = 8  # rows deleted in one transaction: overwritten, they must fit into the reserve
 _SEEN_KEPT = 10_000  # identifiers remembered after their rows are gone
@@ -112,7 +94,7 @@ class Outbox:
         def work() -> int:
             with self._lock, self._storing():
                 if not self._has_free_pages() and not self._reserve.hold():
-                    raise OutboxError(_FULL.format(self._path))
+                    raise OutboxError(FULL.format(self._path))
                 if self._db.execute("SELECT 1 FROM seen WHERE id = ?", (header.id,)).fetchone():
                     return 0
                 if self._depth() >= self._limit:
@@ -160,6 +142,23 @@ class Outbox:
             self._db.execute("DELETE FROM seen WHERE number <= (SELECT max(number) FROM seen) - ?", (_SEEN_KEPT,))
             return self._db.executemany("DELETE FROM envelopes WHERE number = ?", gone).rowcount
 
+    def set_aside(self, number: int, reason: str) -> None:
+        """Move a row that cannot be sent to the dead letters, with the reason. Raises OutboxError."""
+        self._make_room(partial(self._set_aside, number, reason))
+
+    def _set_aside(self, number: int, reason: str) -> int:
+        with self._lock, self._storing():
+            self._db.execute(
+                "INSERT INTO dead_letters SELECT number, id, ?, container FROM envelopes WHERE number = ?",
+                (reason, number),
+            )
+            return self._db.execute("DELETE FROM envelopes WHERE number = ?", (number,)).rowcount
+
+    def dead_letters(self) -> list[tuple[str, str]]:
+        """Identifier and reason of each row that could not be sent. Raises CourierError."""
+        with self._lock, self._reading():
+            return self._db.execute("SELECT id, reason FROM dead_letters ORDER BY number").fetchall()
+
     def expire(self) -> int:
         """Drop and count the rows whose time is over; the result is how many. Raises OutboxError."""
         total = 0
@@ -170,7 +169,7 @@ class Outbox:
     def _expire(self) -> int:
         times = (self._boot, self._clock.boot(), self._boot, self._clock.wall(), _AT_ONCE)
         with self._lock, self._storing():
-            over = self._db.execute(_EXPIRE, times).rowcount
+            over = self._db.execute(EXPIRE, times).rowcount
             if over:
                 self._add("expired", over)
             return over
@@ -239,7 +238,7 @@ class Outbox:
         self._db.execute("INSERT INTO seen VALUES (?, ?)", (header.id, cursor.lastrowid))
         if header.kind == "alert" and header.chain:
             point = (header.deployment, header.chain, header.sequence, hashlib.sha256(container).hexdigest())
-            self._db.execute(_MOVE_CHAIN, point)
+            self._db.execute(MOVE_CHAIN, point)
 
     def _add(self, name: str, amount: int) -> None:
         self._db.execute(
@@ -262,7 +261,7 @@ class Outbox:
         except sqlite3.Error as error:
             self._undo()
             self._damaged(error)
-            raise OutboxError(_advice(self._path, error)) from error
+            raise OutboxError(advice(self._path, error)) from error
         except BaseException:
             self._undo()
             raise
@@ -273,7 +272,7 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             self._damaged(error)
-            raise CourierError(_advice(self._path, error)) from error
+            raise CourierError(advice(self._path, error)) from error
 
     def _undo(self) -> None:
         try:
@@ -293,7 +292,7 @@ class Outbox:
             return self._open()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
-                raise CourierError(_advice(self._path, error)) from error
+                raise CourierError(advice(self._path, error)) from error
             return self._replace(str(error))
 
     def _open(self) -> sqlite3.Connection:
@@ -312,7 +311,7 @@ class Outbox:
                 (sound,) = db.execute("PRAGMA quick_check(1)").fetchone()
                 if sound != "ok":
                     raise sqlite3.DatabaseError(f"malformed: {sound}")
-            db.executescript(_SCHEMA)
+            db.executescript(SCHEMA)
         except sqlite3.Error:
             db.close()
             raise
@@ -335,13 +334,3 @@ class Outbox:
             "check the disk"
         )
         return db
-
-
-def _advice(path: Path, error: sqlite3.Error) -> str:
-    if "full" in str(error) or "I/O" in str(error):
-        return _FULL.format(path) + f" ({error})"
-    if "locked" in str(error):
-        return f"{path}: another courier uses this outbox; stop it, one outbox has one courier"
-    if "readonly" in str(error):
-        return f"{path}: cannot be written; the outbox needs a folder it may write"
-    return f"{path}: cannot be used ({error}); check the disk"

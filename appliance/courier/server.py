@@ -23,6 +23,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from appliance.command_line import complain
+from appliance.courier.bounds import out_of_bounds
 from appliance.courier.forward import Forwarder
 from appliance.courier.outbox import Outbox, OutboxError
 from appliance.courier.settings import CourierSettings
@@ -115,6 +116,8 @@ class Server:
                 f"{header.kind} of unit {header.unit}; this courier carries alerts and reports of {self._settings.unit}"
             )
             return Reply(id=header.id, refused=True, error=text)
+        if (fault := out_of_bounds(header)) is not None:
+            return Reply(id=header.id, refused=True, error=f"header out of bounds: {fault}"[:600])
         try:
             if header.kind == "health":
                 self._forwarder.health(header, container)

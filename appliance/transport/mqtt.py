@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from appliance.errors import ConfigError, CourierError
+from appliance.limits import LIMITS
 from appliance.pace import Wake
 from appliance.records import Record
 from appliance.transport.tls import HUNG_UP, TlsFiles, explain, tls_context
@@ -143,6 +144,16 @@ class _Outcome:
     last_error: str = ""
 
 
+class _Client(paho.Client):
+    """paho's client, which alone would read a packet of any size into memory."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """Receive; `bufsize` is what is still to come of a packet."""
+        if bufsize > LIMITS.mqtt_packet_bytes:
+            raise OSError(f"a packet of {bufsize} bytes; at most {LIMITS.mqtt_packet_bytes} are taken")
+        return super()._sock_recv(bufsize)
+
+
 class Connection:
     """One connection: `open`, then `step` again and again, then `close`. Not thread-safe; MqttError ends it."""
 
@@ -150,7 +161,7 @@ class Connection:
         self._peer, self._handlers, self._wake = peer, handlers, wake
         self._outcome = _Outcome()
         self._unanswered: set[int] = set()
-        self._client = paho.Client(
+        self._client = _Client(
             CallbackAPIVersion.VERSION2, client_id=peer.client_id, protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False, manual_ack=True,
         )  # fmt: skip
@@ -174,6 +185,7 @@ class Connection:
         self._client.connect_timeout = _CONNECT_SECONDS
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = peer.session
+        properties.MaximumPacketSize = LIMITS.mqtt_packet_bytes
         try:
             self._client.connect(
                 peer.broker.host, peer.broker.port, _KEEPALIVE, clean_start=peer.session == 0, properties=properties

@@ -14,13 +14,13 @@ from enum import Enum
 from appliance.records import Alert
 
 ZERO = "0" * 64
-_REMEMBERED = 4096  # alerts of a chain; older ones are refused as replays
+_REMEMBERED = 4096  # alerts of a chain; an older number is remarked as used before
 _MISSING = 10_000  # sequence numbers of a chain that may still arrive late
 _CHAINS = 256
 
 
 class Fit(str, Enum):
-    """How an alert fits; the last three are refusals, the others are accepted, with a remark unless NEXT."""
+    """How an alert fits. Only DUPLICATE is refused; all others are accepted, with a remark unless NEXT."""
 
     NEXT = "next"
     FIRST = "first of its unit"
@@ -28,11 +28,8 @@ class Fit(str, Enum):
     GAP = "gap before it"
     LATE = "late"
     DUPLICATE = "duplicate"
-    REPLAYED = "replayed"
+    REUSED = "number used before"
     BROKEN = "chain broken"
-
-
-REFUSED = frozenset({Fit.DUPLICATE, Fit.REPLAYED, Fit.BROKEN})
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,9 @@ class ChainBook:
             known = any(key[:2] == _key(alert)[:2] for key in self._chains)
             return Placement(Fit.NEW_CHAIN if known else Fit.FIRST, alert.sequence - 1)
         if alert.sequence in chain.seen:
-            return Placement(Fit.DUPLICATE if chain.seen[alert.sequence][0] == digest else Fit.REPLAYED)
+            return Placement(Fit.DUPLICATE if chain.seen[alert.sequence][0] == digest else Fit.REUSED)
         if alert.sequence <= chain.last and alert.sequence not in chain.missing:
-            return Placement(Fit.REPLAYED)
+            return Placement(Fit.REUSED)
         if not _joins(chain, alert, digest):
             return Placement(Fit.BROKEN)
         if alert.sequence <= chain.last:
@@ -98,7 +95,7 @@ class ChainBook:
         joined = alert.sequence if self.place(alert, digest).fit is Fit.FIRST else 0
         chain = self._chains.setdefault(_key(alert), _Chain(last=0, joined=joined))
         self._chains.move_to_end(_key(alert))
-        chain.seen[alert.sequence] = (digest, alert.previous)
+        chain.seen.setdefault(alert.sequence, (digest, alert.previous))  # of a number used twice the first counts
         chain.missing.discard(alert.sequence)
         chain.missing.update(range(max(chain.last + 1, alert.sequence - _MISSING), alert.sequence))
         chain.last = max(chain.last, alert.sequence)

@@ -10,7 +10,7 @@ Steps, in this order; each refuses with its own reason, and nothing is opened be
  7 sealed to one of our keys, and opens             (seal.open_sealed)
  8 a record of its kind whose numbers can be, and it agrees with the header
  9 not expired
-10 continues its unit's chain                       (chain.py)
+10 its place in its unit's chain: remarked, only a repeat is refused (chain.py)
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from appliance.transport.mqtt import ROOT
 from appliance.trust import seal
 from appliance.trust.keys import KeyFolder, Roster
 from control.bounds import unbelievable
-from control.receive.chain import REFUSED, ChainBook, Fit, Link, Placement
+from control.receive.chain import ChainBook, Fit, Link, Placement
 
 CLOCK_SLACK = 300.0  # seconds a unit's clock may differ from ours
 _DIGESTS = 50_000
-_QUARANTINE = 100
 _KINDS = ("alert", "health", "receipt")
 _NAME = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -54,7 +53,6 @@ class Reason(str, Enum):
     MALFORMED = "content is malformed"
     EXPIRED = "expired"
     REPLAYED = "replayed"
-    CHAIN = "chain broken"
 
 
 class RefusedError(BluelampError):
@@ -95,7 +93,7 @@ class Inbox:
         self._digests: OrderedDict[str, None] = OrderedDict()
         self._reported: dict[str, float] = {}  # unit -> creation of its newest health report
         self.refused: Counter[Reason] = Counter()
-        self.quarantine: deque[tuple[str, bytes]] = deque(maxlen=_QUARANTINE)
+        self.quarantine: deque[tuple[str, bytes]] = deque(maxlen=LIMITS.quarantine_messages)
 
     def receive(self, topic: str, payload: bytes, now: float) -> Opened:
         """Verify and open a message at `now` (UTC seconds); `accept` remembers it. Raises RefusedError, counted."""
@@ -104,8 +102,14 @@ class Inbox:
         except RefusedError as refusal:
             self.refused[refusal.reason] += 1
             if refusal.reason is Reason.UNKNOWN_UNIT:
-                self.quarantine.append((topic, payload))
+                self._quarantine(topic, payload)
             raise
+
+    def _quarantine(self, topic: str, payload: bytes) -> None:
+        """Let a message wait for its unit's admission; where there is no room, the oldest goes."""
+        self.quarantine.append((topic, payload))
+        while sum(len(waiting) for _, waiting in self.quarantine) > LIMITS.quarantine_bytes:
+            self.quarantine.popleft()
 
     def restore(self, links: Iterable[Link]) -> None:
         """Remember the alerts that were stored before this process began, in the order in which they came."""
@@ -216,9 +220,8 @@ class Inbox:
         if not isinstance(record, Alert):
             return None
         placement = self._book.place(record, digest)
-        if placement.fit in REFUSED:
-            reason = {Fit.DUPLICATE: Reason.DUPLICATE, Fit.REPLAYED: Reason.REPLAYED}.get(placement.fit, Reason.CHAIN)
-            raise RefusedError(reason, f"alert {record.alert_id}, number {record.sequence} of its chain")
+        if placement.fit is Fit.DUPLICATE:
+            raise RefusedError(Reason.DUPLICATE, f"alert {record.alert_id}, number {record.sequence} of its chain")
         return placement
 
 
@@ -266,6 +269,10 @@ def _chain_notes(placement: Placement | None) -> tuple[str, ...]:
         return (f"{placement.missing} alert(s) before this one have not arrived",)
     if placement.fit is Fit.LATE:
         return ("arrived late: fills a gap",)
+    if placement.fit is Fit.REUSED:
+        return ("its number was used before: an older outbox, or two units of one name; look at the unit",)
+    if placement.fit is Fit.BROKEN:
+        return ("it does not follow the alert before it: an older outbox, or two units of one name; look at the unit",)
     if placement.fit is Fit.NEW_CHAIN:
         return ("the unit began a new chain of alerts: its courier's outbox was replaced",)
     return (f"{placement.missing} earlier alert(s) of this chain were not seen here",) if placement.missing else ()

@@ -82,6 +82,25 @@ def test_an_unknown_unit_is_quarantined_until_the_roster_names_it(inbox: Inbox, 
     assert not inbox.quarantine
 
 
+def test_three_hundred_alerts_of_an_unknown_unit_all_wait_for_their_roster(inbox: Inbox, machines: Machines) -> None:
+    stranger = AlertMaker(machines, "van-x")
+    where = topic("van-x", "alert")
+    blobs = [stranger.alert(size=16_000) for _ in range(300)]
+    for blob in blobs:
+        assert refused(inbox, blob, where) is Reason.UNKNOWN_UNIT
+    assert [payload for _, payload in inbox.quarantine] == blobs
+
+
+def test_the_quarantine_is_bounded_in_bytes(inbox: Inbox, machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = AlertMaker(machines, "van-x")
+    blobs = [stranger.alert() for _ in range(5)]
+    room = sum(len(blob) for blob in blobs[2:])
+    monkeypatch.setattr("control.receive.inbox.LIMITS", replace(LIMITS, quarantine_bytes=room))
+    for blob in blobs:
+        refused(inbox, blob, topic("van-x", "alert"))
+    assert [payload for _, payload in inbox.quarantine] == blobs[2:]
+
+
 def test_a_revoked_unit_is_refused(machines: Machines, maker: AlertMaker) -> None:
     folder = machines.keys("control-1")
     revoked = folder.roster.model_copy(update={"revoked": (maker.folder.signer.public_key.keyid,)})
@@ -187,15 +206,29 @@ def test_a_control_room_that_comes_late_is_told_what_it_did_not_see(inbox: Inbox
     assert inbox.missing() == 1
 
 
-def test_a_fork_a_replay_and_a_broken_chain_are_refused(inbox: Inbox, maker: AlertMaker) -> None:
+def test_a_fork_and_a_broken_chain_are_remarked_and_only_a_repeat_is_refused(inbox: Inbox, maker: AlertMaker) -> None:
     first = maker.alert()
     take(inbox, first)
     state = maker.sequence, maker.previous
     take(inbox, maker.alert())
     maker.sequence, maker.previous = state
-    assert refused(inbox, maker.alert(reference_identifier="R-2")) is Reason.REPLAYED
-    assert refused(inbox, maker.alert(sequence=3, previous="f" * 64)) is Reason.CHAIN
-    assert refused(inbox, maker.alert(chain="c-2", sequence=1, previous="f" * 64)) is Reason.CHAIN
+    fork = maker.alert(reference_identifier="R-2")
+    assert "used before" in take(inbox, fork).notes[0]
+    assert refused(inbox, fork) is Reason.DUPLICATE
+    assert refused(inbox, first) is Reason.DUPLICATE
+    assert "does not follow" in take(inbox, maker.alert(sequence=3, previous="f" * 64)).notes[0]
+    assert "does not follow" in take(inbox, maker.alert(chain="c-2", sequence=1, previous="f" * 64)).notes[0]
+
+
+def test_an_outbox_that_is_sixty_alerts_older_loses_no_alert(inbox: Inbox, maker: AlertMaker) -> None:
+    for _ in range(40):
+        take(inbox, maker.alert())
+    state = maker.sequence, maker.previous
+    for _ in range(60):
+        take(inbox, maker.alert())
+    maker.sequence, maker.previous = state
+    remarked = [bool(take(inbox, maker.alert()).notes) for _ in range(100)]
+    assert remarked == [True] * 61 + [False] * 39
 
 
 @given(order=st.permutations(range(8)), repeats=st.lists(st.integers(0, 7), max_size=6))

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -137,8 +137,9 @@ def test_a_replay_is_refused_after_a_restart_too_and_the_chain_goes_on(office: O
     forked = AlertMaker(office.machines)
     forked.chain, forked.sequence, forked.previous = maker.chain, 1, hashlib.sha256(first).hexdigest()
     office.take(forked.alert(reference_identifier="R-9"))
-    assert office.receiver.refused()[Reason.REPLAYED] == 1
-    assert office.sequences() == 2
+    assert office.receiver.refused() == {Reason.DUPLICATE: 1}
+    assert office.sequences() == 3
+    assert any("used before" in note for case in office.ledger.cases() for note in case.notes)
 
 
 def test_a_gap_is_shown_and_closed_when_the_late_alert_comes(office: Office, maker: AlertMaker) -> None:
@@ -239,9 +240,13 @@ def test_an_unknown_unit_waits_in_quarantine_over_restarts_until_a_roster_names_
     assert not list((office.store / "quarantine").iterdir())
 
 
-def test_quarantine_is_bounded_and_the_oldest_go_first(office: Office, machines: Machines) -> None:
+def test_quarantine_is_bounded_and_the_oldest_go_first(
+    office: Office, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stranger = AlertMaker(machines, "van-x")
-    blobs = [stranger.alert() for _ in range(103)]
+    blobs = [stranger.alert() for _ in range(13)]
+    room = sum(len(blob) for blob in blobs[3:])
+    monkeypatch.setattr("control.receive.inbox.LIMITS", replace(LIMITS, quarantine_bytes=room))
     for blob in blobs:
         office.take(blob, topic("van-x", "alert"))
     kept = {path.name for path in (office.store / "quarantine").iterdir()}
