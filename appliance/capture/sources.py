@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -184,12 +185,23 @@ def read_picture(path: Path) -> Image:
         size = path.stat().st_size
         if not 0 < size <= LIMITS.image_bytes:
             raise CaptureError(f"{path}: {size} bytes; a picture has between 1 and {LIMITS.image_bytes}")
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        content = path.read_bytes()
+        _bound_png(path, content)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error) as error:
         raise CaptureError(f"{path}: cannot be read ({error}); copy it again or remove it") from error
     if image is None:
         raise CaptureError(f"{path}: not a picture this machine can decode; copy it again or remove it")
     return cast(Image, image)
+
+
+def _bound_png(path: Path, content: bytes) -> None:
+    """Refuse a PNG by its header: a few megabytes of it can fill gigabytes. Raises CaptureError."""
+    if len(content) < 24 or not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return
+    width, height = struct.unpack(">II", content[16:24])  # IHDR is always the first chunk
+    if max(width, height) > LIMITS.frame_side or width * height > LIMITS.frame_pixels:
+        raise CaptureError(f"{path}: {width} x {height} pixels, more than a frame may have; make it smaller")
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell, Mailbox
-from appliance.capture.sources import checked, kind_of, open_source, shown
+from appliance.capture.sources import checked, kind_of, open_source, read_picture, shown
 from appliance.errors import CaptureError
 from appliance.records import Frame
 
@@ -85,6 +86,16 @@ def test_an_existing_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "van-07 gate!.mp4").write_bytes(b"x")
     assert (kind_of("2026"), kind_of("van-07 gate!.mp4")) == ("folder", "video")
     assert kind_of(str(tmp_path / "gone!.mp4")) == "video", "a name from the root is no pipeline"
+
+
+def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path: Path) -> None:
+    good = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    path = tmp_path / "huge.png"
+    path.write_bytes(good[:16] + struct.pack(">II", 30_000, 30_000) + good[24:])
+    with pytest.raises(CaptureError, match="30000 x 30000 pixels"):
+        read_picture(path)
+    path.write_bytes(good)
+    assert read_picture(path).shape == (64, 64, 3)
 
 
 def test_a_camera_under_any_name_is_a_camera(tmp_path: Path) -> None:
