@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from appliance.camera_kinds import kind_of
+from appliance.camera_kinds import exists, kind_of
 from appliance.confine.sandbox import Restriction
 from appliance.errors import ConfigError
 from appliance.limits import LIMITS
@@ -167,7 +167,7 @@ def load(path: Path) -> UnitConfig:
     try:
         if path.stat().st_size > LIMITS.config_bytes:
             raise ConfigError(f"{path}: larger than {LIMITS.config_bytes} bytes; this is not a config file")
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; write one with: bluelamp-unit config > {path}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -192,10 +192,12 @@ def _anchored(config: UnitConfig, base: Path) -> UnitConfig:
 
 def _anchored_source(source: str, base: Path) -> str:
     """A relative path of a file or folder starts at the config's folder; addresses and devices stay."""
-    if kind_of(source) not in ("video", "folder"):
-        return source
     path = base / Path(source).expanduser()
-    return str(path) if path.exists() or not Path(source).exists() else source
+    if "://" not in source and exists(path):
+        return str(path)
+    if "://" in source or kind_of(source) not in ("video", "folder"):
+        return source
+    return str(Path(source).absolute() if exists(Path(source)) else path)
 
 
 def _line(error: Any) -> str:

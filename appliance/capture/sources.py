@@ -7,6 +7,7 @@ their own media time, so that motion is right however fast they are read. Every 
 from __future__ import annotations
 
 import re
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from appliance.camera_kinds import kind_of
+from appliance.camera_kinds import exists, kind_of, shown
 from appliance.errors import CaptureError
 from appliance.limits import LIMITS
 from appliance.records import Image
@@ -38,9 +39,11 @@ def open_source(source: str, fps: float, report: Callable[[str], None] = print) 
     if kind == "v4l2":
         return _opencv_live(_device_number(source), cv2.CAP_V4L2, source)
     if kind == "gstreamer":
-        return _opencv_live(source, cv2.CAP_GSTREAMER, "the GStreamer pipeline")
+        return _opencv_live(source, cv2.CAP_GSTREAMER, shown(source))
     if kind == "folder":
         return _folder(Path(source).expanduser(), fps, report)
+    if "://" in source and not exists(Path(source).expanduser()):
+        raise CaptureError(f"{shown(source)}: not an address this unit reads; use rtsp:// or rtsps://")
     return _video(Path(source).expanduser())
 
 
@@ -127,12 +130,23 @@ def read_picture(path: Path) -> Image:
         size = path.stat().st_size
         if not 0 < size <= LIMITS.image_bytes:
             raise CaptureError(f"{path}: {size} bytes; a picture has between 1 and {LIMITS.image_bytes}")
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        content = path.read_bytes()
+        _bound_png(path, content)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error) as error:
         raise CaptureError(f"{path}: cannot be read ({error}); copy it again or remove it") from error
     if image is None:
         raise CaptureError(f"{path}: not a picture this machine can decode; copy it again or remove it")
     return cast(Image, image)
+
+
+def _bound_png(path: Path, content: bytes) -> None:
+    """Refuse a PNG by its header: a few megabytes of it can fill gigabytes. Raises CaptureError."""
+    if len(content) < 24 or not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return
+    width, height = struct.unpack(">II", content[16:24])  # IHDR is always the first chunk
+    if max(width, height) > LIMITS.frame_side or width * height > LIMITS.frame_pixels:
+        raise CaptureError(f"{path}: {width} x {height} pixels, more than a frame may have; make it smaller")
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -173,7 +187,7 @@ def _rtsp(url: str) -> Shots:
         import av.error
     except ImportError as error:
         raise CaptureError("RTSP cameras need PyAV; install it with: pip install 'bluelamp[rtsp]'") from error
-    address = re.sub(r"//[^@/]*@", "//", url)  # a password in the address must not reach a log
+    address = shown(url)  # a password in the address must not reach a log
     try:
         container = av.open(url, options={"rtsp_transport": "tcp"}, timeout=(_RTSP_TIMEOUT, _RTSP_TIMEOUT))
     except (av.error.FFmpegError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -41,7 +42,7 @@ def lines(config: UnitConfig, detector: Detector | None, running: Health | None)
     yield from cameras(config, detector, running)
     yield beacon(config, running)
     yield tried("disk", partial(_room, config))[1]
-    yield tried("broker", partial(_broker, config))[1]
+    yield broker(config)
     yield tried("courier", partial(_courier, config))[1]
     yield temperature(meter.temperature())
     yield memory(*_memory())
@@ -102,7 +103,13 @@ def _room(config: UnitConfig) -> str:
     return f"{free // 1_000_000} MB free"
 
 
-def _broker(config: UnitConfig) -> str:
+def broker(config: UnitConfig) -> Line:
+    """Whether the broker answers; where it is down, scanning is possible all the same."""
+    found, failed = tried("broker", partial(_broker, config))
+    return found or failed
+
+
+def _broker(config: UnitConfig) -> Line:
     settings = courier_settings(config)
     context, address = tls.tls_context(settings.tls), settings.broker
     tls.check_validity(settings.tls, time.time())
@@ -111,11 +118,12 @@ def _broker(config: UnitConfig) -> str:
             socket.create_connection((address.host, address.port), _BROKER_SECONDS) as raw,
             context.wrap_socket(raw, server_hostname=address.host) as secured,
         ):
-            return f"{address}, {secured.version()}"
+            return Line("broker", True, f"{address}, {secured.version()}")
+    except ssl.SSLError as error:
+        raise CourierError(f"{address}: {tls.explain(error)}; alerts wait on this unit until that is right") from error
     except OSError as error:
-        raise CourierError(
-            f"{address}: {tls.explain(error)}; alerts will wait on this unit until it answers"
-        ) from error
+        text = f"{address}: {tls.explain(error)}; alerts will wait on this unit until it answers"
+        return Line("broker", True, text, look=True)
 
 
 def _courier(config: UnitConfig) -> str:

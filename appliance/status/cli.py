@@ -44,18 +44,19 @@ def status(
 ) -> None:
     """Armed or not and for how long still, cameras, counts, live TPIR and FPIR, courier, beacon; live, until Ctrl-C.
 
-    Counts only: nothing shown here identifies anybody. Works when nothing runs, too, and says so.
+    Where the output is no terminal, it is printed once. Counts only: nothing shown here identifies anybody.
+    Works when nothing runs, too, and says so.
     """
     settings = configs.load(config)
     if as_json:
         print(look(settings).model_dump_json())
         return
     console = Console(highlight=False)
-    if once:
+    if once or not console.is_terminal:
         console.print(screen(look(settings)))
         return
     try:
-        with Live(screen(look(settings)), console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        with Live(screen(look(settings)), console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(seconds)
                 live.update(screen(look(settings)), refresh=True)

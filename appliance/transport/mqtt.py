@@ -6,6 +6,7 @@ send them again after a reconnect; ours are in the outbox, which knows better wh
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import ssl
@@ -62,9 +63,10 @@ class BrokerAddress(Record):
 
     @classmethod
     def parse(cls, text: str) -> BrokerAddress:
-        """From HOST:PORT or HOST. Raises ConfigError."""
-        host, _, port = text.rpartition(":") if ":" in text else (text, "", "8883")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        """From HOST:PORT or HOST, also after mqtts://: the connection is always TLS. Raises ConfigError."""
+        named = re.sub(r"^mqtts://", "", text, flags=re.IGNORECASE)
+        host, _, port = named.rpartition(":") if ":" in named else (named, "", "8883")
+        if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ConfigError(f"broker {text!r}: write HOST:PORT, for example broker.example:8883")
         return cls(host=host.strip("[]"), port=int(port))
 

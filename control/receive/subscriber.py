@@ -40,7 +40,7 @@ class Subscriber:
         self._stopped = threading.Event()
         self._connection: Connection | None = None
         self._failure: BaseException | None = None
-        self.connected = False
+        self.connected = self.reached = False  # now, and ever
 
     def stop(self) -> None:
         """End `run` soon; any thread may call this."""
@@ -90,6 +90,7 @@ class Subscriber:
 
     def _subscribed(self, code: int) -> None:
         self.connected = code < mqtt.REFUSED
+        self.reached = self.reached or self.connected
         where = f"broker {self._peer.broker}"
         self._status(
             f"subscribed at {where}" if self.connected else f"{where}: no subscription: {mqtt.reason_text(code)}"

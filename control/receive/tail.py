@@ -35,6 +35,12 @@ class TailError(BluelampError):
     exit_code = 9
 
 
+class NeverConnectedError(BluelampError):
+    """The broker was not reached in the whole time that was given."""
+
+    exit_code = 10
+
+
 @dataclass(frozen=True)
 class Until:
     """When to end: after so many alerts, after so many seconds; None is never."""
@@ -53,16 +59,17 @@ class Tail:
         self.alerts = 0
         self.units: dict[str, CourierState] = {}
         self.healths: dict[str, Health] = {}
-        self._until = until
+        self._until, self._is_over = until, False
         self._listeners: list[Callable[[Opened], None]] = []
         self._status: list[Callable[[str], None]] = []
         name = client_id(tls.common_name(files), session, files)
         self.subscriber = Subscriber(broker, files, name, self._desk.handle, status=self._say)
 
     def run(self, show: Callable[[Opened], None], say: Callable[[str], None]) -> None:
-        """Receive until the end that was asked for. Raises TailError where too few alerts came in the time."""
+        """Receive until the end that was asked for. Raises TailError where too few alerts came in the time,
+        NeverConnectedError where the broker was not reached in it."""
         self._listeners, self._status = [show], [say]
-        timer = threading.Timer(self._until.seconds or 0.0, self.subscriber.stop)
+        timer = threading.Timer(self._until.seconds or 0.0, self._end)
         timer.daemon = True
         if self._until.seconds is not None:
             timer.start()
@@ -72,6 +79,12 @@ class Tail:
             timer.cancel()
         if self._until.count is not None and self.alerts < self._until.count:
             raise TailError(f"{self.alerts} of {self._until.count} alerts came in {self._until.seconds:g} s")
+        if self._is_over and not self.subscriber.reached:
+            raise NeverConnectedError(f"never connected to the broker in {self._until.seconds:g} s")
+
+    def _end(self) -> None:
+        self._is_over = True
+        self.subscriber.stop()
 
     def _opened(self, opened: Opened) -> None:
         if isinstance(opened.record, Health):

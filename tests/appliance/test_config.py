@@ -18,6 +18,26 @@ def test_the_commented_example_is_valid(tmp_path: Path) -> None:
     assert loaded.camera[0].source == "/dev/video0"
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "unit.toml"
+    path.write_text(config.example(), encoding="utf-8-sig")
+    assert config.load(path).camera[0].source == "/dev/video0"
+
+
+@pytest.mark.parametrize("name", ["2026", "van-07 gate!.mp4"])
+def test_a_path_beside_the_config_is_a_path_whatever_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    path = tmp_path / "unit.toml"
+    path.write_text(config.example(camera=name), encoding="utf-8")
+    assert config.load(path).camera[0].source == str(tmp_path / name)
+
+
+def test_an_address_is_not_made_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "unit.toml"
+    path.write_text(config.example(camera="http://host/video"), encoding="utf-8")
+    assert config.load(path).camera[0].source == "http://host/video"
+
+
 def test_misspelt_keys_are_errors_with_a_suggestion_on_every_level(tmp_path: Path) -> None:
     path = tmp_path / "unit.toml"
     text = config.example().replace("smallest_face", "smalest_face").replace("port = 8883", "prot = 8883")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from pathlib import Path
@@ -10,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from appliance.camera_kinds import kind_of
+from appliance.camera_kinds import kind_of, shown
 from appliance.capture.camera import Camera
 from appliance.capture.mailbox import Bell, Mailbox
-from appliance.capture.sources import checked, open_source
+from appliance.capture.sources import checked, open_source, read_picture
 from appliance.errors import CaptureError
 from appliance.records import Frame
 
@@ -55,6 +56,47 @@ def taken(camera: Camera, bell: Bell, seconds: float = 10.0) -> list[Frame]:
 )  # fmt: skip
 def test_a_source_says_what_it_is(source: str, kind: str) -> None:
     assert kind_of(source) == kind
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("rtsp://admin:Tr0ub4/dor@host/", "rtsp://host"), ("rtsp://admin:secret@10.0.0.2:554/live", "rtsp://10.0.0.2:554"),
+        ("RTSPS://u:p@ss@[fe80::1]:322/x?password=q", "RTSPS://[fe80::1]:322"), ("rtsp://host/?password=p@ss", "rtsp://..."),
+        ("rtsp://admin:123/4@host", "rtsp://..."), ("rtsp://host:554/user=a&password=b", "rtsp://host:554"),
+        ("http://u:secret@host/video", "http://host"), ("clip.mp4", "clip.mp4"), ("/dev/video0", "/dev/video0"),
+        ("rtspsrc location=rtsp://u:secret@host ! appsink", "the GStreamer pipeline (rtspsrc)"),
+    ],
+)  # fmt: skip
+def test_an_address_is_shown_without_user_password_and_path(source: str, text: str) -> None:
+    assert shown(source) == text
+
+
+@pytest.mark.parametrize("source", ["rtsp://admin:Tr0ub4/dor@127.0.0.1:1/x", "http://admin:Tr0ub4/dor@127.0.0.1:1/x"])
+def test_a_camera_that_cannot_be_reached_does_not_tell_its_password(source: str) -> None:
+    with pytest.raises(CaptureError) as caught:
+        next(open_source(source, 10.0))
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "admin" not in str(caught.value)
+    assert "dor" not in str(caught.value)
+
+
+def test_an_existing_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2026").mkdir()
+    (tmp_path / "van-07 gate!.mp4").write_bytes(b"x")
+    assert (kind_of("2026"), kind_of("van-07 gate!.mp4")) == ("folder", "video")
+    assert kind_of(str(tmp_path / "gone!.mp4")) == "video", "a name from the root is no pipeline"
+
+
+def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path: Path) -> None:
+    good = cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    path = tmp_path / "huge.png"
+    path.write_bytes(good[:16] + struct.pack(">II", 30_000, 30_000) + good[24:])
+    with pytest.raises(CaptureError, match="30000 x 30000 pixels"):
+        read_picture(path)
+    path.write_bytes(good)
+    assert read_picture(path).shape == (64, 64, 3)
 
 
 def test_a_camera_under_any_name_is_a_camera(tmp_path: Path) -> None:

@@ -284,6 +284,17 @@ def test_a_line_is_told_apart_by_word_and_shape() -> None:
     assert [check_cli.shown(line).plain.split()[0] for line in lines] == ["ok✔", "look▲", "STOP✘"]
 
 
+def test_a_broker_that_is_down_does_not_stop_the_unit(
+    settings: Callable[..., CourierSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = settings(BrokerAddress(host="127.0.0.1", port=9))
+    monkeypatch.setattr(check_machine.layout, "courier_settings", lambda config: made)
+    part = UnitPart(keys=tmp_path, watchlist=tmp_path, state=tmp_path)
+    line = check_machine.broker(UnitConfig(unit=part, camera=(CameraPart(name="gate", source="0"),)))
+    assert (line.good, line.look) == (True, True)
+    assert "alerts will wait" in line.text
+
+
 def test_the_last_line_says_what_to_do_now() -> None:
     good, hot, broken = Line("a", True, ""), Line("temperature", True, "", look=True), Line("broker", False, "")
     assert check_cli.verdict([good]) == "Ready."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,3 +166,12 @@ def test_the_command_works_when_nothing_runs(tmp_path: Path) -> None:
         else:
             assert json.loads(done.stdout)["mode"] == "not armed"
     assert list(tmp_path.iterdir()) == [path], "looking leaves nothing behind"
+
+
+def test_the_screen_is_printed_once_where_the_output_is_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "unit.toml"
+    path.write_text('[unit]\nkeys = "k"\nwatchlist = "w"\nstate = "s"\n[[camera]]\nname = "gate"\nsource = "0"\n')
+    command = [sys.executable, "-m", "appliance.cli", "status", "--config", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("NOT ARMED") == 1

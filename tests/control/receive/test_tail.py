@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from appliance.courier.settings import CourierSettings
+from appliance.errors import BluelampError, ConfigError
 from appliance.records import Alert
 from appliance.storage.files import write_public
 from appliance.transport.mqtt import BrokerAddress
@@ -214,3 +215,19 @@ def test_broker_addresses_are_read_as_people_write_them() -> None:
     assert BrokerAddress.parse("h:1") == BrokerAddress(host="h", port=1)
     assert BrokerAddress.parse("h").port == 8883
     assert BrokerAddress.parse("[::1]:8883").host == "::1"
+    assert BrokerAddress.parse("mqtts://control:8883") == BrokerAddress(host="control", port=8883)
+    assert BrokerAddress.parse("MQTTS://control").port == 8883
+
+
+@pytest.mark.parametrize("text", ["mqtt://control:1883", "https://control:8883", "mqtts://control:8883/x", "mqtts://"])
+def test_other_schemes_are_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ConfigError, match="write HOST:PORT"):
+        BrokerAddress.parse(text)
+
+
+def test_a_tail_that_never_connected_fails(machines: Machines) -> None:
+    nobody = BrokerAddress(host="127.0.0.1", port=9)
+    waiting = Tail(machines.folders[CONTROL], nobody, Until(seconds=1.0))
+    with pytest.raises(BluelampError, match="never connected") as caught:
+        waiting.run(lambda opened: None, lambda line: None)
+    assert caught.value.exit_code == 10
