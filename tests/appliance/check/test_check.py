@@ -288,7 +288,7 @@ def test_a_broker_that_is_down_does_not_stop_the_unit(
     settings: Callable[..., CourierSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made = settings(BrokerAddress(host="127.0.0.1", port=9))
-    monkeypatch.setattr(check_machine.layout, "courier_settings", lambda config: made)
+    monkeypatch.setattr(check_machine, "courier_settings", lambda config: made)
     part = UnitPart(keys=tmp_path, watchlist=tmp_path, state=tmp_path)
     line = check_machine.broker(UnitConfig(unit=part, camera=(CameraPart(name="gate", source="0"),)))
     assert (line.good, line.look) == (True, True)
