@@ -47,7 +47,9 @@ export class Stage {
     if (this.element) this.ready(); // the pair before is not answered any more
     const detail = await get(`/api/cases/${encodeURIComponent(id)}`);
     if (this.id !== id) return;
-    this.build(detail);
+    // An alert that stands there whole is not built again: its buttons would go dead under somebody's finger.
+    const stands = this.element?.dataset.alert === id && !$(".missing:not([hidden])", this.element);
+    if (!stands) this.build(detail);
     this.update(detail);
     this.place.scrollTop = 0;
   }
