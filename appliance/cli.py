@@ -140,7 +140,7 @@ def models_adopt(
     words = adopting.Words(into.name.lower(), licence, origin, terms)
     pack = adopting.adopt(model, into, words, cast(Any, landmarks), cast(Any, pixels), cast(Any, colour))
     _out.print(f"{pack.folder}: a pack of {pack.embedder.length} numbers. Next: bluelamp-provision evaluate "
-               f"--embedder {pack.folder} calibrate", soft_wrap=True)  # fmt: skip
+               f"--embedder {pack.folder} calibrate, then install", soft_wrap=True)  # fmt: skip
 
 
 def _described(pack: packs.Pack) -> dict[str, object]:

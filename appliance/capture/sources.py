@@ -56,7 +56,7 @@ def checked(image: object) -> Image:
         raise CaptureError(
             f"a frame of {width} x {height} pixels, too small to hold a face; check the camera's settings"
         )
-    if max(height, width) > LIMITS.frame_side or height * width > LIMITS.frame_pixels:
+    if _too_large(width, height):
         raise CaptureError(
             f"a frame of {width} x {height} pixels, more than {LIMITS.frame_pixels // 1_000_000} megapixels; "
             "set the camera to a lower resolution"
@@ -64,6 +64,11 @@ def checked(image: object) -> Image:
     if image.ndim == 2 or image.shape[2] == 1:
         return cast(Image, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     return cast(Image, image if image.shape[2] == 3 else cv2.cvtColor(image, cv2.COLOR_BGRA2BGR))
+
+
+def _too_large(width: int, height: int) -> bool:
+    """Whether a picture has more pixels than a frame may have."""
+    return max(width, height) > LIMITS.frame_side or width * height > LIMITS.frame_pixels
 
 
 def _device_number(source: str) -> int:
@@ -145,7 +150,7 @@ def _bound_png(path: Path, content: bytes) -> None:
     if len(content) < 24 or not content.startswith(b"\x89PNG\r\n\x1a\n"):
         return
     width, height = struct.unpack(">II", content[16:24])  # IHDR is always the first chunk
-    if max(width, height) > LIMITS.frame_side or width * height > LIMITS.frame_pixels:
+    if _too_large(width, height):
         raise CaptureError(f"{path}: {width} x {height} pixels, more than a frame may have; make it smaller")
 
 

@@ -108,8 +108,9 @@ class Inbox:
     def _quarantine(self, topic: str, payload: bytes) -> None:
         """Let a message wait for its unit's admission; where there is no room, the oldest goes."""
         self.quarantine.append((topic, payload))
-        while sum(len(waiting) for _, waiting in self.quarantine) > LIMITS.quarantine_bytes:
-            self.quarantine.popleft()
+        held = sum(len(waiting) for _, waiting in self.quarantine)
+        while held > LIMITS.quarantine_bytes:
+            held -= len(self.quarantine.popleft()[1])
 
     def restore(self, links: Iterable[Link]) -> None:
         """Remember the alerts that were stored before this process began, in the order in which they came."""

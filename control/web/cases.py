@@ -15,7 +15,7 @@ from typing import Any, cast
 from starlette.responses import JSONResponse, Response
 
 from control.cases.adjudication import GROUPS, JUDGES, CaseView, visible
-from control.records import NOTE, Case, Member, Outcome, State, Verdict
+from control.records import NOTE, Case, Member, Outcome, ReferencePicture, State, Verdict
 from control.web import words
 from control.web.guard import Console, Visit, WebError
 
@@ -136,9 +136,8 @@ def _seen(console: Console, visit: Visit) -> Case:
     return case
 
 
-def _pictures(console: Console, case: Case) -> dict[str, str]:
-    """The SHA-256 of each picture of the pair; empty where there is none."""
-    found = console.room.ledger.reference_of(case.alert_id)
+def _pictures(console: Console, case: Case, found: ReferencePicture | None) -> dict[str, str]:
+    """The SHA-256 of each picture of the pair, `found` being its reference; empty where there is none."""
     reference = base64.b64decode(found.picture) if found and found.picture else None
     return {"probe": _digest(console.room.ledger.probe(case.alert_id)), "reference": _digest(reference)}
 
@@ -146,7 +145,7 @@ def _pictures(console: Console, case: Case) -> dict[str, str]:
 def _from_the_screen(console: Console, visit: Visit) -> None:
     """An answer names the alert and both pictures that were on the screen; any other pair is refused."""
     case = console.room.ledger.case(visit.named("alert"))
-    pair = {"alert": case.alert_id, **_pictures(console, case)}
+    pair = {"alert": case.alert_id, **_pictures(console, case, console.room.ledger.reference_of(case.alert_id))}
     if any(visit.fields.get(name) != value for name, value in pair.items()):
         raise WebError(409, "this is not the pair that was on your screen; look at it again, then answer")
     if visit.fields.get("verdict") == "same" and not pair["reference"]:
@@ -171,7 +170,7 @@ def _answer(console: Console, visit: Visit, case: Case) -> Response:
     whole |= {
         "now": now,
         "faces": may_see(case, visit.member),
-        "pictures": _pictures(console, case) if may_see(case, visit.member) else {},
+        "pictures": _pictures(console, case, reference) if may_see(case, visit.member) else {},
         "quality_word": words.quality(case.quality),
         "warnings": words.warnings(case.quality, case.interocular, case.notes, reference, now),
         "image_date": reference.image_date if reference else "",

@@ -9,6 +9,7 @@ from appliance.errors import ConfigError, PackError
 from appliance.recognition import calibration
 from appliance.recognition.calibration import Calibration
 from appliance.recognition.packs import Pack
+from appliance.storage.files import write_public
 
 NAME = "calibration.candidate.json"
 
@@ -18,7 +19,7 @@ def write(record: Calibration, folder: Path) -> Path:
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(path, (record.model_dump_json(indent=1) + "\n").encode())
+        write_public(path, (record.model_dump_json(indent=1) + "\n").encode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); name another folder with --out") from error
     return path
@@ -39,15 +40,8 @@ def install(pack: Pack, source: Path) -> tuple[Path, Path | None]:
         if path.is_file():
             old = path.read_bytes()
             kept = path.with_name(f"{path.stem}.{hashlib.sha256(old).hexdigest()[:12]}.old.json")
-            _replace(kept, old)
-        _replace(path, source.read_bytes())
+            write_public(kept, old)
+        write_public(path, source.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); check its folder's permissions") from error
     return path, kept
-
-
-def _replace(path: Path, blob: bytes) -> None:
-    """Write beside, then rename: a cut-off run leaves the old file whole."""
-    part = path.with_suffix(".part")
-    part.write_bytes(blob)
-    part.replace(path)

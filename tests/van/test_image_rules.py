@@ -13,7 +13,9 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as some
 
-IMAGE = Path(__file__).resolve().parents[2] / "packaging/image"
+from tests.support.paths import ROOT
+
+IMAGE = ROOT / "packaging/image"
 PROGRAMS = IMAGE / "root/usr/lib/bluelamp"
 GOOD = """\
 name = "van-07"
